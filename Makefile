@@ -1,0 +1,59 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install -q -c constraints.txt
+SYSTEM_PACKAGES := libportaudio2
+TEST_PACKAGES   := jackd2 sox liblo-tools puredata-core
+
+.PHONY: demo test test-slow lint bench system system-test clean
+
+demo: $(VENV)/.installed system
+	$(BIN)/stembridge demo --out demo-out
+
+test: $(VENV)/.installed-dev system-test lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev system-test
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
+
+# torch goes first and through the constraints, else pip may fetch gigabytes of CUDA libraries.
+$(VENV)/.torch: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .[dev]
+	@touch $@ $(VENV)/.installed
+
+# System packages come through apt where it may; elsewhere the device tests skip and say why.
+define apt-install
+	@missing=""; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	else echo "Not installed (needs root and apt):$$missing. On Debian/Ubuntu: sudo apt-get install$$missing"; fi
+endef
+
+system:
+	$(call apt-install,$(SYSTEM_PACKAGES))
+
+system-test:
+	$(call apt-install,$(SYSTEM_PACKAGES) $(TEST_PACKAGES))
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-out

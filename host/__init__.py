@@ -1,0 +1,1 @@
+"""The edges: where sound, files, networks and people meet the engine."""

@@ -1,0 +1,1 @@
+"""How frames move: timelines, windows, overlap-add, mixing. numpy and numba only; never torch, never a device."""
