@@ -1,0 +1,125 @@
+"""The project's own causal band-split RoFormer: whole-signal forward, and the same by any number of frames."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.causal_layers import BandFeatures, CausalBlock, LayerCache, StemMasks, TimeContext, periodic_rotary
+from model.config import CausalConfig
+from model.stft import CausalSTFT
+
+
+@dataclass
+class CausalState:
+    """The past that `advance` carries: a ring of keys and values per layer. Allocated once, written in place.
+
+    `slot_positions` [ring] says which spectral frame lies in each place of the ring (far past: none);
+    `capacity` is how many spectral frames one step may write.
+    """
+
+    caches: list[LayerCache]
+    slot_positions: Tensor
+    capacity: int
+    position: int = 0
+
+    def reset(self) -> None:
+        """Back to the start of a signal, in place. Zeroing matters: a stale NaN times weight 0 is a NaN."""
+        for cache in self.caches:
+            cache.keys.zero_()
+            cache.values.zero_()
+        self.slot_positions.fill_(-(1 << 40))
+        self.position = 0
+
+
+class CausalBSRoformer(nn.Module):
+    """Band-split RoFormer that never looks ahead; algorithmic latency 2H = `config.latency_frames`.
+
+    Audio is [batch, channels, frames]; spectra are complex [batch, channels, spectral_frames, bins].
+    A trained look-ahead would delay the queries of the first time layer, and the spectrum the masks are
+    applied to with them; this model has none. Threads: one at a time.
+    """
+
+    rotations: Tensor
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._stft = CausalSTFT(config.n_fft, config.hop_frames)
+        self.features = BandFeatures(config, self._stft.power)
+        self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.depth))
+        self.masks = StemMasks(config)
+        table = periodic_rotary(config.dim_head, config.rotary_period)
+        self.register_buffer("rotations", table, persistent=False)
+
+    @property
+    def causal_stft(self) -> CausalSTFT:
+        return self._stft
+
+    def stft(self, audio: Tensor) -> Tensor:
+        """[..., frames] -> complex [..., spectral_frames, bins]; one hop more than the audio, for the overlap."""
+        spectrum: Tensor = self._stft(audio)
+        return spectrum
+
+    def inverse_stft(self, spectrum: Tensor, frames: int) -> Tensor:
+        """Complex [..., spectral_frames, bins] -> [..., frames], aligned with the audio given to `stft`."""
+        return self._stft.inverse(spectrum, frames)
+
+    def mask(self, spectrum: Tensor) -> Tensor:
+        """Complex masks [batch, stems, channels, spectral_frames, bins] for the spectrum of a whole signal."""
+        rotations = self._rotations(torch.arange(spectrum.shape[-2], device=spectrum.device))
+        x = self.features(spectrum)
+        for block in self.blocks:
+            x = block(x, rotations)
+        masks: Tensor = self.masks(x)
+        return masks
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """[batch, channels, frames] -> [batch, stems, channels, frames], aligned with the input."""
+        spectrum = self.stft(audio)
+        return self.inverse_stft(spectrum.unsqueeze(1) * self.mask(spectrum), audio.shape[-1])
+
+    def new_state(self, batch: int = 1, capacity: int = 1) -> CausalState:
+        """State for `advance`; `capacity` is the most spectral frames that one step processes at once."""
+        config, like = self.config, self.rotations
+        ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands) * config.heads
+        caches = [
+            LayerCache(like.new_empty(rows, config.dim_head, ring), like.new_empty(rows, ring, config.dim_head))
+            for _ in self.blocks
+        ]
+        state = CausalState(caches, torch.empty(ring, dtype=torch.long, device=like.device), capacity)
+        state.reset()
+        return state
+
+    @torch.no_grad()
+    def advance(self, spectrum: Tensor, state: CausalState) -> Tensor:
+        """The next T >= 1 spectral frames [batch, channels, T, bins] -> stems [batch, stems, channels, T, bins].
+
+        Equals the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
+        """
+        pieces = [piece.unsqueeze(1) * self._step(piece, state) for piece in spectrum.split(state.capacity, dim=2)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=3)
+
+    def _step(self, spectrum: Tensor, state: CausalState) -> Tensor:
+        context = self._context(spectrum.shape[2], state)
+        x = self.features(spectrum)
+        for block, cache in zip(self.blocks, state.caches, strict=True):
+            x = block.advance(x, context, cache)  # type: ignore[operator]
+        masks: Tensor = self.masks(x)
+        return masks
+
+    def _context(self, frames: int, state: CausalState) -> TimeContext:
+        """Claim the next places of the ring and say which of its places each frame may attend to."""
+        positions = torch.arange(state.position, state.position + frames, device=self.rotations.device)
+        slots = positions % state.slot_positions.numel()
+        state.slot_positions.index_copy_(0, slots, positions)
+        state.position += frames
+        age = positions[:, None] - state.slot_positions
+        bias = torch.zeros_like(age, dtype=self.rotations.dtype)
+        bias.masked_fill_((age < 0) | (age >= self.config.past_frames), -torch.inf)
+        return TimeContext(self._rotations(positions), slots, bias)
+
+    def _rotations(self, positions: Tensor) -> Tensor:
+        """Complex [spectral_frames, 1, 1, 1, dim_head / 2]."""
+        table = torch.view_as_complex(self.rotations)
+        return table[positions % self.config.rotary_period][:, None, None, None]

@@ -1,0 +1,131 @@
+"""Model configurations: frozen, validated on construction, readable from and writable to plain JSON values."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from model.bands import BS_BANDS, CAUSAL_BANDS
+
+
+class ConfigError(ValueError):
+    """A configuration that no model of this project can have; one line says what and why."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(isinstance(value, int) and value > 0, f"{name} must be a whole number above 0, not {value!r}")
+
+
+def _require_bands(bands: tuple[int, ...], n_fft: int) -> None:
+    bins = n_fft // 2 + 1
+    _require(sum(bands) == bins, f"bands cover {sum(bands)} bins, but an STFT of {n_fft} has {bins}")
+
+
+class _JsonConfig:
+    """Round trip through plain JSON values for frozen dataclasses of numbers and tuples."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        _require(not unknown, f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class RoformerConfig(_JsonConfig):
+    """A published BS-RoFormer. Frame counts are at the sample rate of the checkpoint (44.1 kHz).
+
+    `linear_depth` is the depth of the linear-attention layers that some forks add; only 0 is supported.
+    `zero_dc` silences bin 0 of every stem, `skip_connection` adds all earlier blocks' outputs to a block's
+    input; neither can be seen in a state dict, so both must be stated.
+    Raises ConfigError where the values contradict each other.
+    """
+
+    dim: int
+    depth: int
+    stems: int = 1
+    channels: int = 2
+    heads: int = 8
+    dim_head: int = 64
+    bands: tuple[int, ...] = BS_BANDS
+    n_fft: int = 2048
+    stft_hop_frames: int = 512
+    win_frames: int = 2048
+    mask_depth: int = 2
+    expansion: int = 4
+    time_depth: int = 1
+    freq_depth: int = 1
+    linear_depth: int = 0
+    skip_connection: bool = False
+    zero_dc: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "dim", "depth", "stems", "heads", "dim_head", "n_fft", "stft_hop_frames")
+        _require_positive(self, "win_frames", "mask_depth", "expansion", "time_depth", "freq_depth")
+        _require(self.channels in (1, 2), f"channels must be 1 or 2, not {self.channels!r}")
+        _require(self.dim_head % 2 == 0, f"dim_head must be even for rotary embedding, not {self.dim_head}")
+        _require(self.win_frames <= self.n_fft, f"win_frames {self.win_frames} is above n_fft {self.n_fft}")
+        _require_bands(self.bands, self.n_fft)
+        _require(
+            self.linear_depth == 0,
+            f"linear attention layers (linear_depth {self.linear_depth}) are not supported yet; use a checkpoint"
+            " with linear_transformer_depth 0",
+        )
+
+
+@dataclass(frozen=True)
+class CausalConfig(_JsonConfig):
+    """The project's own causal band-split RoFormer; one spectral frame per hop, no look-ahead.
+
+    `past_frames` (W) is how many spectral frames, the newest included, a time layer attends to.
+    Raises ConfigError where the values contradict each other.
+    """
+
+    stem_names: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+    sample_rate_hz: int = 44100
+    channels: int = 2
+    n_fft: int = 2048
+    hop_frames: int = 441
+    bands: tuple[int, ...] = CAUSAL_BANDS
+    dim: int = 64
+    depth: int = 3
+    heads: int = 4
+    dim_head: int = 16
+    past_frames: int = 128
+    expansion: int = 4
+    mask_hidden: int = 32
+    rotary_period: int = 4096
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sample_rate_hz", "n_fft", "hop_frames", "dim", "depth", "heads", "dim_head")
+        _require_positive(self, "past_frames", "expansion", "mask_hidden", "rotary_period")
+        _require(self.channels in (1, 2), f"channels must be 1 or 2, not {self.channels!r}")
+        _require(self.dim_head % 2 == 0, f"dim_head must be even for rotary embedding, not {self.dim_head}")
+        _require(len(set(self.stem_names)) == len(self.stem_names) > 0, "stem_names must be different names")
+        _require(
+            2 * self.hop_frames <= self.n_fft,
+            f"the synthesis window of 2 x {self.hop_frames} frames is longer than n_fft {self.n_fft}",
+        )
+        _require(
+            self.past_frames <= self.rotary_period // 2,
+            f"past_frames {self.past_frames} is more than half of the rotary period {self.rotary_period}",
+        )
+        _require_bands(self.bands, self.n_fft)
+
+    @property
+    def stems(self) -> int:
+        return len(self.stem_names)
+
+    @property
+    def latency_frames(self) -> int:
+        """Algorithmic latency: the synthesis window, S = 2H."""
+        return 2 * self.hop_frames

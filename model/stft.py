@@ -1,0 +1,107 @@
+"""STFTs: the centred one of the published models and the causal one with a short synthesis window."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision audio as float32, anything wider unchanged: an STFT in half precision moves masks."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class CentredSTFT(nn.Module):
+    """The STFT of the published models: periodic Hann, reflected at both ends, not normalised.
+
+    `forward`: audio [..., frames] -> complex spectrum [..., bins, spectral_frames];
+    `inverse`: the way back, to `frames` frames. Threads: any.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int, hop_frames: int, win_frames: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_frames = n_fft, hop_frames
+        self.register_buffer("window", torch.hann_window(win_frames, dtype=torch.float64), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        audio = at_least_float32(audio)
+        spectrum = torch.stft(
+            audio.reshape(-1, audio.shape[-1]),
+            self.n_fft,
+            self.hop_frames,
+            win_length=self.window.numel(),
+            window=self.window.to(audio.dtype),
+            return_complex=True,
+        )
+        return spectrum.reshape(*audio.shape[:-1], *spectrum.shape[-2:])
+
+    def inverse(self, spectrum: Tensor, frames: int) -> Tensor:
+        audio = torch.istft(
+            spectrum.reshape(-1, *spectrum.shape[-2:]),
+            self.n_fft,
+            self.hop_frames,
+            win_length=self.window.numel(),
+            window=self.window.to(spectrum.real.dtype),
+            length=frames,
+        )
+        return audio.reshape(*spectrum.shape[:-2], frames)
+
+
+def causal_windows(n_fft: int, hop_frames: int) -> tuple[Tensor, Tensor]:
+    """Analysis window [n_fft] and synthesis window [2 * hop_frames], float64.
+
+    Analysis: the rising half of a square-root Hann of 2(N - H), then the falling half of one of 2H.
+    Synthesis: Hann(2H) / analysis, so that the product overlap-adds to 1 and no gain exceeds 1
+    (after arXiv 2106.11794; a plain Hann analysis would amplify the tail).
+    """
+    rise, fall = n_fft - hop_frames, hop_frames
+    rising = torch.sin(math.pi / 2 * torch.arange(rise, dtype=torch.float64) / rise)
+    falling = torch.cos(math.pi / 2 * torch.arange(fall, dtype=torch.float64) / fall)
+    analysis = torch.cat([rising, falling])
+    hann = torch.hann_window(2 * hop_frames, dtype=torch.float64)
+    return analysis, hann / analysis[-2 * hop_frames :].clamp_min(1e-12)
+
+
+class CausalSTFT(nn.Module):
+    """STFT whose frame k sees only samples before (k + 1)H and whose synthesis spans the newest 2H of them.
+
+    `history_frames` = N - H samples of the past go in front of whatever is analysed; at the start of a
+    signal they are zeros. Spectra are [..., spectral_frames, bins]. Threads: any.
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+
+    def __init__(self, n_fft: int, hop_frames: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_frames = n_fft, hop_frames
+        self.history_frames = n_fft - hop_frames
+        analysis, synthesis = causal_windows(n_fft, hop_frames)
+        self.power = float(analysis.square().sum())
+        self.register_buffer("analysis", analysis.float(), persistent=False)
+        self.register_buffer("synthesis", synthesis.float(), persistent=False)
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """[..., history + T * H] -> [..., T, bins]."""
+        segments = at_least_float32(audio).unfold(-1, self.n_fft, self.hop_frames)
+        return torch.fft.rfft(segments * self.analysis)
+
+    def halves(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., T, bins] -> the windowed newest 2H samples of every frame as two halves [..., T, H]."""
+        segments = torch.fft.irfft(spectrum, n=self.n_fft)[..., -2 * self.hop_frames :] * self.synthesis
+        first, second = segments.split(self.hop_frames, dim=-1)
+        return first, second
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Whole signal [..., frames] -> [..., T, bins]; T has one hop more, to flush the overlap."""
+        hops = -(-audio.shape[-1] // self.hop_frames) + 1
+        padding = (self.history_frames, hops * self.hop_frames - audio.shape[-1])
+        return self.frames(F.pad(audio, padding))
+
+    def inverse(self, spectrum: Tensor, frames: int) -> Tensor:
+        """[..., T, bins] of a whole signal -> [..., frames], aligned with what `forward` was given."""
+        first, second = self.halves(spectrum)
+        return (second[..., :-1, :] + first[..., 1:, :]).flatten(-2)[..., :frames]
