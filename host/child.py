@@ -1,0 +1,51 @@
+"""How a child process talks to the audio process: JSON lines, in on stdin and out on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+Message = dict[str, Any]
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Write one event line; the parent reads it at once.
+
+    Threads: any; a line is one write.
+    """
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that is never empty."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def parse_message(line: str) -> Message | None:
+    """The JSON object of a line, or None where it holds none."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], None], source: TextIO) -> None:
+    """Start a thread that hands over every message of `source`, then its end (the parent has gone).
+
+    A thread, since not every system can wait for a pipe in an event loop.
+
+    Threads: the callables run in the new thread.
+    """
+
+    def pump() -> None:
+        for line in source:
+            if (message := parse_message(line)) is not None:
+                on_message(message)
+        on_end()
+
+    threading.Thread(target=pump, name="messages", daemon=True).start()
