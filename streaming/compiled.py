@@ -1,19 +1,71 @@
-"""One place for the options of everything that the audio callback may run."""
+"""One place for the options of everything that the audio callback may run, and for its cache."""
 
+import hashlib
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import TypeVar
 
-import numba
+import numba  # type: ignore[import-untyped]
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _cache_root() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    root = Path(base).expanduser() / "stembridge" / "compiled"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir()) / "stembridge-compiled"
+    return root
+
+
+def _use_cache_of_this_source() -> None:
+    """Keep one cache per state of this package's source.
+
+    Numba checks only the file a function stands in: a caller cached before a callee changed would run the old
+    callee. `NUMBA_CACHE_DIR`, where set, is left alone.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    root = _cache_root()
+    mine = root / digest.hexdigest()[:16]
+    if not mine.exists():
+        drop_old_caches(root)
+    numba.config.CACHE_DIR = str(mine)
+
+
+def drop_old_caches(root: Path, keep: int = 4) -> None:
+    """Remove all but the `keep` newest caches below `root`."""
+    if not root.exists():
+        return
+    for old in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def cache_is_warm() -> bool:
+    """Whether compiled code for this source lies ready; if not, the first use takes half a minute."""
+    directory = Path(numba.config.CACHE_DIR or "")
+    return directory.is_dir() and any(directory.rglob("*.nbi"))
 
 
 def compiled(function: Function) -> Function:
     """Compile `function` so that a C callback may call it and Python may too.
 
     The default error model leaves a raise path that takes the GIL inside a callback; `error_model="numpy"`
-    does not (a division by zero gives zero or inf). Compiled code is cached on disk and releases the GIL.
+    does not (a division by zero gives zero or inf). Inlined, a call has no status that could ask for a raise, and
+    counting references to C memory vanishes. Compiled code is cached on disk and releases the GIL.
 
     Threads: what comes out may be called by any thread, in any process.
     """
-    return cast(Function, numba.njit(error_model="numpy", nogil=True, cache=True)(function))
+    dispatcher: Function = numba.njit(error_model="numpy", nogil=True, cache=True)(function)
+    return dispatcher
+
+
+_use_cache_of_this_source()

@@ -42,27 +42,29 @@ def _open_run(header: Words, frame: int) -> None:
 
 
 @compiled
+def _copy(target: Audio, target_first: int, source: Audio, source_first: int, frames: int) -> None:
+    # Views, and not sums of indices, show the compiler that no index is negative: it copies by vectors.
+    for channel in range(target.shape[0]):
+        target_part = target[channel, target_first : target_first + frames]
+        source_part = source[channel, source_first : source_first + frames]
+        for i in range(frames):
+            target_part[i] = source_part[i]
+
+
+@compiled
 def _copy_in(data: Audio, frame: int, block: Audio, first: int, frames: int) -> None:
-    capacity = data.shape[1]
-    position = frame % capacity
-    before_wrap = min(frames, capacity - position)
-    for channel in range(data.shape[0]):
-        for i in range(before_wrap):
-            data[channel, position + i] = block[channel, first + i]
-        for i in range(frames - before_wrap):
-            data[channel, i] = block[channel, first + before_wrap + i]
+    position = frame % data.shape[1]
+    before_wrap = min(frames, data.shape[1] - position)
+    _copy(data, position, block, first, before_wrap)
+    _copy(data, 0, block, first + before_wrap, frames - before_wrap)
 
 
 @compiled
 def _copy_out(data: Audio, frame: int, out: Audio, first: int, frames: int) -> None:
-    capacity = data.shape[1]
-    position = frame % capacity
-    before_wrap = min(frames, capacity - position)
-    for channel in range(data.shape[0]):
-        for i in range(before_wrap):
-            out[channel, first + i] = data[channel, position + i]
-        for i in range(frames - before_wrap):
-            out[channel, first + before_wrap + i] = data[channel, i]
+    position = frame % data.shape[1]
+    before_wrap = min(frames, data.shape[1] - position)
+    _copy(out, first, data, position, before_wrap)
+    _copy(out, first + before_wrap, data, 0, frames - before_wrap)
 
 
 @compiled
