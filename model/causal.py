@@ -1,4 +1,4 @@
-"""The project's own causal band-split RoFormer: whole-signal forward, and the same by any number of frames."""
+"""The project's own causal band-split RoFormer: a whole-signal forward and the same frame by frame."""
 
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ class CausalBSRoformer(nn.Module):
         return self._stft
 
     def stft(self, audio: Tensor) -> Tensor:
-        """[..., frames] -> complex [..., spectral_frames, bins]; one hop more than the audio, for the overlap."""
+        """[..., frames] -> complex [..., spectral_frames, bins]; one hop more, for the overlap."""
         spectrum: Tensor = self._stft(audio)
         return spectrum
 
@@ -66,7 +66,7 @@ class CausalBSRoformer(nn.Module):
         return self._stft.inverse(spectrum, frames)
 
     def mask(self, spectrum: Tensor) -> Tensor:
-        """Complex masks [batch, stems, channels, spectral_frames, bins] for the spectrum of a whole signal."""
+        """Complex masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum."""
         rotations = self._rotations(torch.arange(spectrum.shape[-2], device=spectrum.device))
         x = self.features(spectrum)
         for block in self.blocks:
@@ -83,22 +83,21 @@ class CausalBSRoformer(nn.Module):
         """State for `advance`; `capacity` is the most spectral frames that one step processes at once."""
         config, like = self.config, self.rotations
         ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands) * config.heads
-        caches = [
-            LayerCache(like.new_empty(rows, config.dim_head, ring), like.new_empty(rows, ring, config.dim_head))
-            for _ in self.blocks
-        ]
+        keys, values = (rows, config.dim_head, ring), (rows, ring, config.dim_head)
+        caches = [LayerCache(like.new_empty(keys), like.new_empty(values)) for _ in self.blocks]
         state = CausalState(caches, torch.empty(ring, dtype=torch.long, device=like.device), capacity)
         state.reset()
         return state
 
     @torch.no_grad()
     def advance(self, spectrum: Tensor, state: CausalState) -> Tensor:
-        """The next T >= 1 spectral frames [batch, channels, T, bins] -> stems [batch, stems, channels, T, bins].
+        """Stems [batch, stems, channels, T, bins] of the next T >= 1 frames [batch, channels, T, bins].
 
-        Equals the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
+        They equal the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
         """
-        pieces = [piece.unsqueeze(1) * self._step(piece, state) for piece in spectrum.split(state.capacity, dim=2)]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=3)
+        pieces = torch.split(spectrum, state.capacity, dim=2)
+        stems = [piece.unsqueeze(1) * self._step(piece, state) for piece in pieces]
+        return stems[0] if len(stems) == 1 else torch.cat(stems, dim=3)
 
     def _step(self, spectrum: Tensor, state: CausalState) -> Tensor:
         context = self._context(spectrum.shape[2], state)

@@ -30,7 +30,7 @@ def periodic_rotary(dim_head: int, period: int) -> Tensor:
 
 def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
     """Turn pairs of the last axis of [..., dim_head] by complex rotations [..., dim_head / 2]."""
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).to(rotations.real.dtype))
+    pairs = torch.view_as_complex(torch.unflatten(x, -1, (-1, 2)).to(rotations.real.dtype))
     return torch.view_as_real(pairs * rotations).flatten(-2)
 
 
@@ -81,11 +81,15 @@ class GatedAttention(nn.Module):
         self.out = nn.Linear(inner, config.dim, bias=False)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key together [..., 2, heads, dim_head], value [..., heads, dim_head], gate [..., heads, 1]."""
+        """Query and key [..., 2, heads, dim_head], value [..., heads, dim_head], gate [..., heads, 1]."""
         inner = self.heads * self.dim_head
         query_key, value, gate = self.project(self.norm(x)).split([2 * inner, inner, self.heads], dim=-1)
         shape = (self.heads, self.dim_head)
-        return query_key.unflatten(-1, (2, *shape)), value.unflatten(-1, shape), gate.sigmoid().unsqueeze(-1)
+        return (
+            torch.unflatten(query_key, -1, (2, *shape)),
+            torch.unflatten(value, -1, shape),
+            gate.sigmoid().unsqueeze(-1),
+        )
 
     def merge(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
         """Add the gated heads [..., heads, dim_head] to x."""
@@ -125,7 +129,7 @@ class TimeAttention(GatedAttention):
         q, k = rotate_pairs(query_key, rotations).permute(3, 0, 2, 4, 1, 5).flatten(1, 3)
         v = value.permute(0, 2, 3, 1, 4).flatten(0, 2).to(q.dtype)
         attended = banded_attention(q, k, v, self.past_frames)
-        attended = attended.unflatten(0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
+        attended = torch.unflatten(attended, 0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
         return self.merge(x, attended.to(x.dtype), gate)
 
     def advance(self, x: Tensor, context: TimeContext, cache: LayerCache) -> Tensor:
@@ -136,7 +140,7 @@ class TimeAttention(GatedAttention):
         cache.values.index_copy_(1, context.slots, value.permute(0, 2, 3, 1, 4).flatten(0, 2))
         scores = torch.baddbmm(context.bias, q, cache.keys, alpha=self.dim_head**-0.5)
         attended = torch.bmm(scores.softmax(-1), cache.values)
-        attended = attended.unflatten(0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
+        attended = torch.unflatten(attended, 0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
         return self.merge(x, attended, gate)
 
 
@@ -231,7 +235,7 @@ class BandFeatures(nn.Module):
         rows = torch.cat([self._group(parts, g, net) for g, net in zip(self.groups, self.bins, strict=True)])
         levels = ((energies + self.FLOOR).log10() + 5) / 3
         rows = rows + self.levels(levels.permute(3, 0, 2, 1).flatten(1, 2))
-        return rows.unflatten(1, (batch, frames)).permute(1, 2, 0, 3)
+        return torch.unflatten(rows, 1, (batch, frames)).permute(1, 2, 0, 3)
 
     def _mid_side(self, spectrum: Tensor) -> Tensor:
         if self.channels == 1:
@@ -242,7 +246,7 @@ class BandFeatures(nn.Module):
     @staticmethod
     def _group(parts: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[batch, planes, spectral_frames, bins] -> [bands of the group, rows, dim]."""
-        part = parts[..., group.first_bin : group.last_bin].unflatten(-1, (group.bands, group.width))
+        part = torch.unflatten(parts[..., group.first_bin : group.last_bin], -1, (group.bands, group.width))
         out: Tensor = net(part.permute(3, 0, 2, 1, 4).flatten(1, 2).flatten(2))
         return out
 
@@ -265,16 +269,16 @@ class StemMasks(nn.Module):
             for group in self.groups
         )
         for output in self.outputs:
-            output.weight.data.mul_(0.1)  # type: ignore[union-attr, operator]
+            output.weight.data.mul_(0.1)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
         hidden = self.hidden(self.norm(x).permute(2, 0, 1, 3).flatten(1, 2)).tanh()
-        hidden = hidden.unflatten(-1, (self.stems, -1)).transpose(1, 2)
+        hidden = torch.unflatten(hidden, -1, (self.stems, -1)).transpose(1, 2)
         parts = [self._group(hidden, g, net) for g, net in zip(self.groups, self.outputs, strict=True)]
         real, imaginary = at_least_float32(torch.cat(parts, dim=-1))
         masks = torch.complex(real.sigmoid(), imaginary.tanh())
-        return masks.unflatten(1, (batch, frames)).permute(1, 0, 3, 2, 4)
+        return torch.unflatten(masks, 1, (batch, frames)).permute(1, 0, 3, 2, 4)
 
     def _group(self, hidden: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[bands, stems, rows, hidden] -> [2, stems, rows, channels, bins of the group]."""

@@ -1,4 +1,4 @@
-"""Model configurations: frozen, validated on construction, readable from and writable to plain JSON values."""
+"""Model configurations: frozen, validated when made, to and from plain JSON values."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -18,7 +18,8 @@ def _require(condition: bool, message: str) -> None:
 def _require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(isinstance(value, int) and value > 0, f"{name} must be a whole number above 0, not {value!r}")
+        whole = isinstance(value, int) and value > 0
+        _require(whole, f"{name} must be a whole number above 0, not {value!r}")
 
 
 def _require_bands(bands: tuple[int, ...], n_fft: int) -> None:
@@ -77,8 +78,8 @@ class RoformerConfig(_JsonConfig):
         _require_bands(self.bands, self.n_fft)
         _require(
             self.linear_depth == 0,
-            f"linear attention layers (linear_depth {self.linear_depth}) are not supported yet; use a checkpoint"
-            " with linear_transformer_depth 0",
+            f"linear attention layers (linear_depth {self.linear_depth}) are not supported;"
+            " use a checkpoint with linear_transformer_depth 0",
         )
 
 

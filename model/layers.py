@@ -1,5 +1,10 @@
 """Layers of the published RoFormers, with the parameter names of their checkpoints."""
 
+import itertools
+import math
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +15,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = dim**0.5
+        self.scale = math.sqrt(dim)
         self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -19,12 +24,22 @@ class RMSNorm(nn.Module):
 
 
 class RotaryEmbedding(nn.Module):
-    """Rotary position embedding on interleaved pairs, theta 10000; `freqs` is part of a checkpoint."""
+    """Rotary position embedding on interleaved pairs, theta 10000.
+
+    `freqs` is part of a checkpoint and keeps its precision when the model's is lowered: rounded
+    frequencies are wrong positions.
+    """
 
     def __init__(self, dim_head: int) -> None:
         super().__init__()
         freqs = 10000.0 ** -(torch.arange(0, dim_head, 2).float() / dim_head)
         self.freqs = nn.Parameter(freqs, requires_grad=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.freqs.data
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.freqs.data = exact.to(self.freqs.device)
+        return self
 
     def table(self, positions: int) -> tuple[Tensor, Tensor]:
         """cos and sin, [positions, dim_head / 2], from float64 angles."""
@@ -94,7 +109,8 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for attention, feed_forward in self.layers:  # type: ignore[misc]
+        for layer in self.layers:
+            attention, feed_forward = layer.children()
             x = attention(x) + x
             x = feed_forward(x) + x
         return x
@@ -109,7 +125,7 @@ class BandSplit(nn.Module):
         self.to_features = nn.ModuleList(nn.Sequential(RMSNorm(w), nn.Linear(w, dim)) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.split(self.widths, dim=-1)
+        parts = torch.split(x, list(self.widths), dim=-1)
         return torch.stack([net(part) for net, part in zip(self.to_features, parts, strict=True)], dim=-2)
 
 
@@ -117,7 +133,7 @@ def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
     """`linears` Linear layers with Tanh between them."""
     sizes = [dim, *[hidden] * (linears - 1), width]
     layers: list[nn.Module] = []
-    for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for size_in, size_out in itertools.pairwise(sizes):
         layers += [nn.Linear(size_in, size_out), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 

@@ -34,7 +34,8 @@ class BSRoformer(nn.Module):
         self.final_norm = RMSNorm(config.dim)
         self.band_split = BandSplit(config.dim, widths)
         self.mask_estimators = nn.ModuleList(
-            MaskEstimator(config.dim, widths, config.mask_depth, config.expansion) for _ in range(config.stems)
+            MaskEstimator(config.dim, widths, config.mask_depth, config.expansion)
+            for _ in range(config.stems)
         )
         self._stft = CentredSTFT(config.n_fft, config.stft_hop_frames, config.win_frames)
 
@@ -50,7 +51,7 @@ class BSRoformer(nn.Module):
         bins = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4).flatten(2)
         x = self._transform(self.band_split(bins.to(weight.dtype)))
         masks = torch.stack([estimate(x) for estimate in self.mask_estimators], dim=1)
-        masks = masks.to(spectrum.real.dtype).unflatten(-1, (-1, self.config.channels, 2))
+        masks = torch.unflatten(masks.to(spectrum.real.dtype), -1, (-1, self.config.channels, 2))
         return torch.view_as_complex(masks.permute(0, 1, 4, 3, 2, 5).contiguous())
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -65,7 +66,8 @@ class BSRoformer(nn.Module):
         """[batch, spectral_frames, bands, dim], the same shape out."""
         batch = x.shape[0]
         earlier: list[Tensor] = []
-        for time_transformer, freq_transformer in self.layers:  # type: ignore[misc]
+        for block in self.layers:
+            time_transformer, freq_transformer = block.children()
             x = sum(earlier, start=x)
             x = time_transformer(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1)).transpose(1, 2)
             x = freq_transformer(x.flatten(0, 1)).unflatten(0, (batch, -1))

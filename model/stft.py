@@ -19,12 +19,13 @@ class CentredSTFT(nn.Module):
     `inverse`: the way back, to `frames` frames. Threads: any.
     """
 
-    window: Tensor
-
     def __init__(self, n_fft: int, hop_frames: int, win_frames: int) -> None:
         super().__init__()
-        self.n_fft, self.hop_frames = n_fft, hop_frames
-        self.register_buffer("window", torch.hann_window(win_frames, dtype=torch.float64), persistent=False)
+        self.n_fft, self.hop_frames, self.win_frames = n_fft, hop_frames, win_frames
+
+    def _window(self, like: Tensor) -> Tensor:
+        # Made on the spot: as a buffer it would be rounded along with half-precision weights.
+        return torch.hann_window(self.win_frames, dtype=like.dtype, device=like.device)
 
     def forward(self, audio: Tensor) -> Tensor:
         audio = at_least_float32(audio)
@@ -32,8 +33,8 @@ class CentredSTFT(nn.Module):
             audio.reshape(-1, audio.shape[-1]),
             self.n_fft,
             self.hop_frames,
-            win_length=self.window.numel(),
-            window=self.window.to(audio.dtype),
+            win_length=self.win_frames,
+            window=self._window(audio),
             return_complex=True,
         )
         return spectrum.reshape(*audio.shape[:-1], *spectrum.shape[-2:])
@@ -43,8 +44,8 @@ class CentredSTFT(nn.Module):
             spectrum.reshape(-1, *spectrum.shape[-2:]),
             self.n_fft,
             self.hop_frames,
-            win_length=self.window.numel(),
-            window=self.window.to(spectrum.real.dtype),
+            win_length=self.win_frames,
+            window=self._window(spectrum.real),
             length=frames,
         )
         return audio.reshape(*spectrum.shape[:-2], frames)
@@ -87,7 +88,8 @@ class CausalSTFT(nn.Module):
     def frames(self, audio: Tensor) -> Tensor:
         """[..., history + T * H] -> [..., T, bins]."""
         segments = at_least_float32(audio).unfold(-1, self.n_fft, self.hop_frames)
-        return torch.fft.rfft(segments * self.analysis)
+        spectrum: Tensor = torch.fft.rfft(segments * self.analysis)
+        return spectrum
 
     def halves(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         """[..., T, bins] -> the windowed newest 2H samples of every frame as two halves [..., T, H]."""
