@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> int:
     try:
         session = Session.attach(arguments[0])
         asyncio.run(control(session, json.loads(arguments[1])))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         emit("error", reason=one_line(error))
         return 2
     session.close()

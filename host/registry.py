@@ -228,9 +228,9 @@ class Registry:
 
     def _gain(self, path: str) -> float:
         level_db = float(self.values[path])
-        return 0.0 if level_db <= CLOSED_DB else float(db_to_gain(level_db))
+        return 0.0 if level_db <= CLOSED_DB else db_to_gain(level_db)
 
 
 def fader_db(gain: float) -> float:
     """The fader position of a linear gain; rounded, since 1e-9 dB are the conversion's and not the user's."""
-    return CLOSED_DB if gain <= 0.0 else round(float(gain_to_db(float(gain))), 9)
+    return CLOSED_DB if gain <= 0.0 else round(gain_to_db(float(gain)), 9)
