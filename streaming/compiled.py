@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
-import numba  # type: ignore[import-untyped]
+import numba
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -38,7 +38,7 @@ def _use_cache_of_this_source() -> None:
     mine = root / digest.hexdigest()[:16]
     if not mine.exists():
         drop_old_caches(root)
-    numba.config.CACHE_DIR = str(mine)
+    numba.config.CACHE_DIR = str(mine)  # type: ignore[attr-defined]
 
 
 def drop_old_caches(root: Path, keep: int = 4) -> None:
@@ -51,7 +51,7 @@ def drop_old_caches(root: Path, keep: int = 4) -> None:
 
 def cache_is_warm() -> bool:
     """Whether compiled code for this source lies ready; if not, the first use takes half a minute."""
-    directory = Path(numba.config.CACHE_DIR or "")
+    directory = Path(numba.config.CACHE_DIR or "")  # type: ignore[attr-defined]
     return directory.is_dir() and any(directory.rglob("*.nbi"))
 
 
@@ -59,13 +59,14 @@ def compiled(function: Function) -> Function:
     """Compile `function` so that a C callback may call it and Python may too.
 
     The default error model leaves a raise path that takes the GIL inside a callback; `error_model="numpy"`
-    does not (a division by zero gives zero or inf). Inlined, a call has no status that could ask for a raise, and
-    counting references to C memory vanishes. Compiled code is cached on disk and releases the GIL.
+    does not (a division by zero gives zero or inf). Inlined, no call has a status that could ask for a raise
+    and counting references to C memory vanishes: a callback names no symbol of the interpreter at all.
+    Compiled code is cached on disk and releases the GIL.
 
     Threads: what comes out may be called by any thread, in any process.
     """
-    dispatcher: Function = numba.njit(error_model="numpy", nogil=True, cache=True)(function)
-    return dispatcher
+    compile_ = numba.njit(error_model="numpy", nogil=True, cache=True, forceinline=True)
+    return cast(Function, compile_(function))
 
 
 _use_cache_of_this_source()
