@@ -91,7 +91,9 @@ class Segment:
         offset = _aligned(PREFIX.size + contents_bytes)
         for entry in contents["fields"]:
             field = Field(entry["name"], tuple(entry["shape"]), entry["dtype"])
-            self._arrays[field.name] = np.ndarray(field.shape, field.dtype, buffer, offset)
+            # Not np.ndarray(buffer=...), which does not keep the memory from being unmapped under its feet.
+            flat = np.frombuffer(buffer, field.dtype, math.prod(field.shape), offset)
+            self._arrays[field.name] = flat.reshape(field.shape)
             offset += _aligned(field.size_bytes)
 
     @classmethod
