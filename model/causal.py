@@ -119,6 +119,5 @@ class CausalBSRoformer(nn.Module):
         return TimeContext(self._rotations(positions), slots, bias)
 
     def _rotations(self, positions: Tensor) -> Tensor:
-        """Complex [spectral_frames, 1, 1, 1, dim_head / 2]."""
-        table = torch.view_as_complex(self.rotations)
-        return table[positions % self.config.rotary_period][:, None, None, None]
+        """Complex [spectral_frames, dim_head / 2]."""
+        return torch.view_as_complex(self.rotations[positions % self.config.rotary_period])

@@ -29,16 +29,16 @@ def periodic_rotary(dim_head: int, period: int) -> Tensor:
 
 
 def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turn pairs of the last axis of [..., dim_head] by complex rotations [..., dim_head / 2]."""
-    pairs = torch.view_as_complex(torch.unflatten(x, -1, (-1, 2)).to(rotations.real.dtype))
-    return torch.view_as_real(pairs * rotations).flatten(-2)
+    """Turn pairs of [..., positions, dim_head] by complex rotations [positions, dim_head / 2]."""
+    pairs = x.to(rotations.real.dtype).view(*x.shape[:-1], -1, 2)
+    return torch.view_as_real(torch.view_as_complex(pairs) * rotations).view(x.shape)
 
 
 @dataclass
 class TimeContext:
     """What the time layers of one call share: rotations by frame and, when streaming, the ring's places.
 
-    `rotations` [spectral_frames, 1, 1, dim_head / 2]; `slots` [spectral_frames], where to write in the
+    `rotations` [spectral_frames, dim_head / 2]; `slots` [spectral_frames], where to write in the
     ring; `bias` [spectral_frames, ring], 0 where a query may look and -inf elsewhere.
     """
 
@@ -80,20 +80,15 @@ class GatedAttention(nn.Module):
         self.project = nn.Linear(config.dim, 3 * inner + config.heads)
         self.out = nn.Linear(inner, config.dim, bias=False)
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key [..., 2, heads, dim_head], value [..., heads, dim_head], gate [..., heads, 1]."""
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Query, key and value [batch, spectral_frames, bands, 3, heads, dim_head], gate [..., heads, 1]."""
         inner = self.heads * self.dim_head
-        query_key, value, gate = self.project(self.norm(x)).split([2 * inner, inner, self.heads], dim=-1)
-        shape = (self.heads, self.dim_head)
-        return (
-            torch.unflatten(query_key, -1, (2, *shape)),
-            torch.unflatten(value, -1, shape),
-            gate.sigmoid().unsqueeze(-1),
-        )
+        qkv, gate = self.project(self.norm(x)).split_with_sizes((3 * inner, self.heads), dim=-1)
+        return qkv.view(*x.shape[:-1], 3, self.heads, self.dim_head), gate.sigmoid().unsqueeze(-1)
 
     def merge(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
         """Add the gated heads [..., heads, dim_head] to x."""
-        out: Tensor = x + self.out((attended * gate).flatten(-2))
+        out: Tensor = x + self.out((attended.to(x.dtype) * gate).flatten(-2))
         return out
 
 
@@ -105,15 +100,14 @@ class BandAttention(GatedAttention):
     def __init__(self, config: CausalConfig) -> None:
         super().__init__(config)
         table = periodic_rotary(config.dim_head, config.rotary_period)[: len(config.bands)]
-        self.register_buffer("rotations", table[:, None, None].contiguous(), persistent=False)
+        self.register_buffer("rotations", table, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query_key, value, gate = self.split(x)
-        query_key = rotate_pairs(query_key, torch.view_as_complex(self.rotations))
-        q, k = query_key.flatten(0, 1).permute(2, 0, 3, 1, 4)
-        v = value.flatten(0, 1).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(q, k, v.to(q.dtype)).transpose(1, 2)
-        return self.merge(x, attended.reshape(value.shape).to(x.dtype), gate)
+        qkv, gate = self.split(x)
+        qkv = qkv.flatten(0, 1).permute(2, 0, 3, 1, 4).contiguous()
+        q, k = rotate_pairs(qkv[:2], torch.view_as_complex(self.rotations)).unbind()
+        attended = F.scaled_dot_product_attention(q, k, qkv[2].to(q.dtype)).transpose(1, 2)
+        return self.merge(x, attended.reshape(*gate.shape[:-1], -1), gate)
 
 
 class TimeAttention(GatedAttention):
@@ -124,24 +118,29 @@ class TimeAttention(GatedAttention):
         self.past_frames = config.past_frames
 
     def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
-        """The whole signal at once; rotations [spectral_frames, 1, 1, 1, dim_head / 2]."""
-        query_key, value, gate = self.split(x)
-        q, k = rotate_pairs(query_key, rotations).permute(3, 0, 2, 4, 1, 5).flatten(1, 3)
-        v = value.permute(0, 2, 3, 1, 4).flatten(0, 2).to(q.dtype)
-        attended = banded_attention(q, k, v, self.past_frames)
-        attended = torch.unflatten(attended, 0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
-        return self.merge(x, attended.to(x.dtype), gate)
+        """The whole signal at once; rotations [spectral_frames, dim_head / 2]."""
+        q, k, v, gate = self._rows(x, rotations)
+        return self._merge_rows(x, banded_attention(q, k, v, self.past_frames), gate)
 
     def advance(self, x: Tensor, context: TimeContext, cache: LayerCache) -> Tensor:
         """The next spectral frames; writes their keys and values into the ring, then attends to it."""
-        query_key, value, gate = self.split(x)
-        q, k = rotate_pairs(query_key, context.rotations).permute(3, 0, 2, 4, 1, 5).flatten(1, 3)
+        q, k, v, gate = self._rows(x, context.rotations)
         cache.keys.index_copy_(2, context.slots, k.transpose(1, 2))
-        cache.values.index_copy_(1, context.slots, value.permute(0, 2, 3, 1, 4).flatten(0, 2))
+        cache.values.index_copy_(1, context.slots, v)
         scores = torch.baddbmm(context.bias, q, cache.keys, alpha=self.dim_head**-0.5)
-        attended = torch.bmm(scores.softmax(-1), cache.values)
-        attended = torch.unflatten(attended, 0, (x.shape[0], x.shape[2], self.heads)).permute(0, 3, 1, 2, 4)
-        return self.merge(x, attended, gate)
+        return self._merge_rows(x, torch.bmm(scores.softmax(-1), cache.values), gate)
+
+    def _rows(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotated query and key, value [rows, spectral_frames, dim_head] (a row: batch, band, head); gate."""
+        qkv, gate = self.split(x)
+        rows = qkv.permute(3, 0, 2, 4, 1, 5).reshape(3, -1, x.shape[1], self.dim_head)
+        q, k = rotate_pairs(rows[:2], rotations).unbind()
+        return q, k, rows[2].to(q.dtype), gate
+
+    def _merge_rows(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
+        batch, frames, bands = x.shape[:3]
+        attended = attended.view(batch, bands, self.heads, frames, self.dim_head)
+        return self.merge(x, attended.permute(0, 3, 1, 2, 4), gate)
 
 
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int) -> Tensor:
@@ -153,8 +152,9 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int) -> Tenso
     rows, length, width = q.shape[0], q.shape[1], past_frames
     blocks = -(-length // width)
     padding = blocks * width - length
-    q = F.pad(q, (0, 0, 0, padding)).unflatten(1, (blocks, width)).transpose(0, 1)
-    k, v = (F.pad(t, (0, 0, width, padding)).unfold(1, 2 * width, width).permute(1, 0, 3, 2) for t in (k, v))
+    q = F.pad(q, (0, 0, 0, padding)).view(rows, blocks, width, -1).transpose(0, 1)
+    k, v = (F.pad(t, (0, 0, width, padding)).view(rows, blocks + 1, width, -1) for t in (k, v))
+    k, v = (torch.cat([t[:, :-1], t[:, 1:]], dim=2).transpose(0, 1) for t in (k, v))
     query = torch.arange(width, device=q.device)[:, None]
     key = torch.arange(-width, width, device=q.device)[None, :]
     allowed = ((key <= query) & (key > query - width)).expand(blocks, 1, width, 2 * width).clone()
@@ -224,30 +224,32 @@ class BandFeatures(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         batch, _, frames, _ = spectrum.shape
-        planes = self._mid_side(spectrum)
-        power = torch.view_as_real(planes).square().sum(-1)
-        channel_power = torch.view_as_real(spectrum).square().sum(-1) if self.channels == 2 else power[:, :0]
-        energies = torch.cat([power, channel_power], dim=1) @ self.membership
+        planes = self._planes(spectrum)
+        magnitudes = planes.abs()
+        energies = magnitudes.square() @ self.membership
         level = energies[:, : self.channels].mean(1, keepdim=True) + self.FLOOR
         gain = (self.power * level).rsqrt().index_select(-1, self.band_of_bin)
-        shape = torch.view_as_real(planes * gain).movedim(-1, 1).flatten(1, 2)
-        parts = torch.cat([shape, (power.sqrt() * gain).sqrt()], dim=1)
+        shape = torch.view_as_real(planes[:, : self.channels] * gain).movedim(-1, 1).flatten(1, 2)
+        parts = torch.cat([shape, (magnitudes[:, : self.channels] * gain).sqrt()], dim=1)
         rows = torch.cat([self._group(parts, g, net) for g, net in zip(self.groups, self.bins, strict=True)])
         levels = ((energies + self.FLOOR).log10() + 5) / 3
-        rows = rows + self.levels(levels.permute(3, 0, 2, 1).flatten(1, 2))
-        return torch.unflatten(rows, 1, (batch, frames)).permute(1, 2, 0, 3)
+        rows += self.levels(levels.permute(3, 0, 2, 1).flatten(1, 2))
+        return rows.view(-1, batch, frames, rows.shape[-1]).permute(1, 2, 0, 3)
 
-    def _mid_side(self, spectrum: Tensor) -> Tensor:
+    def _planes(self, spectrum: Tensor) -> Tensor:
+        """Mid and side, then left and right; mono stays as it is."""
         if self.channels == 1:
             return spectrum
         left, right = spectrum.unbind(1)
-        return torch.stack([left + right, left - right], dim=1) * 0.5**0.5
+        mid_side = torch.stack([left + right, left - right], dim=1) * 0.5**0.5
+        return torch.cat([mid_side, spectrum], dim=1)
 
     @staticmethod
     def _group(parts: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[batch, planes, spectral_frames, bins] -> [bands of the group, rows, dim]."""
-        part = torch.unflatten(parts[..., group.first_bin : group.last_bin], -1, (group.bands, group.width))
-        out: Tensor = net(part.permute(3, 0, 2, 1, 4).flatten(1, 2).flatten(2))
+        part = parts[..., group.first_bin : group.last_bin]
+        part = part.reshape(*part.shape[:-1], group.bands, group.width).permute(3, 0, 2, 1, 4)
+        out: Tensor = net(part.reshape(group.bands, -1, parts.shape[1] * group.width))
         return out
 
 
@@ -261,7 +263,7 @@ class StemMasks(nn.Module):
     def __init__(self, config: CausalConfig) -> None:
         super().__init__()
         self.groups, self.channels = band_groups(config.bands), config.channels
-        self.stems, self.hidden_size = config.stems, config.mask_hidden
+        self.stems = config.stems
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.hidden = GroupedLinear(len(config.bands), config.dim, config.stems * config.mask_hidden)
         self.outputs = nn.ModuleList(
@@ -274,14 +276,14 @@ class StemMasks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
         hidden = self.hidden(self.norm(x).permute(2, 0, 1, 3).flatten(1, 2)).tanh()
-        hidden = torch.unflatten(hidden, -1, (self.stems, -1)).transpose(1, 2)
+        hidden = hidden.view(*hidden.shape[:2], self.stems, -1).transpose(1, 2)
         parts = [self._group(hidden, g, net) for g, net in zip(self.groups, self.outputs, strict=True)]
         real, imaginary = at_least_float32(torch.cat(parts, dim=-1))
         masks = torch.complex(real.sigmoid(), imaginary.tanh())
-        return torch.unflatten(masks, 1, (batch, frames)).permute(1, 0, 3, 2, 4)
+        return masks.view(self.stems, batch, frames, *masks.shape[2:]).permute(1, 0, 3, 2, 4)
 
     def _group(self, hidden: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[bands, stems, rows, hidden] -> [2, stems, rows, channels, bins of the group]."""
-        rows = net(hidden[group.first_band : group.last_band].flatten(0, 1))
+        rows: Tensor = net(hidden[group.first_band : group.last_band].flatten(0, 1))
         rows = rows.view(group.bands, self.stems, -1, 2, self.channels, group.width)
         return rows.permute(3, 1, 2, 4, 0, 5).flatten(-2)

@@ -1,0 +1,223 @@
+"""CausalBSRoformer: streaming equals the whole signal, and nothing looks ahead."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.bands import CAUSAL_BANDS, band_groups
+from model.causal import CausalBSRoformer
+from model.causal_layers import banded_attention, periodic_rotary, rotate_pairs
+from model.config import CausalConfig, ConfigError
+from model.stft import CausalSTFT, causal_windows
+
+SMALL = CausalConfig(
+    stem_names=("vocals", "drums"),
+    n_fft=128,
+    hop_frames=21,
+    bands=(2,) * 8 + (7,) * 7,
+    dim=16,
+    depth=2,
+    heads=3,
+    dim_head=6,
+    past_frames=12,
+    mask_hidden=8,
+    rotary_period=64,
+)
+
+
+def model_of(config: CausalConfig) -> CausalBSRoformer:
+    """Random weights, large enough that masks differ by far more than the tolerance."""
+    torch.manual_seed(3)
+    model = CausalBSRoformer(config).eval()
+    for output in model.masks.outputs:
+        output.weight.data.mul_(10)
+    return model
+
+
+def noise(channels: int, frames: int, batch: int = 1) -> Tensor:
+    """Noise whose level wanders over 40 dB, with a silent stretch."""
+    generator = torch.Generator().manual_seed(7)
+    level = 10 ** torch.linspace(-2, 0, frames).roll(frames // 3)
+    audio = 0.3 * level * torch.randn(batch, channels, frames, generator=generator)
+    audio[..., frames // 4 : frames // 4 + frames // 10] = 0
+    return audio
+
+
+def advance_in(model: CausalBSRoformer, spectrum: Tensor, cuts: list[int], capacity: int) -> Tensor:
+    state = model.new_state(spectrum.shape[0], capacity)
+    pieces = torch.split(spectrum, cuts, dim=2)
+    return torch.cat([model.advance(piece, state) for piece in pieces], dim=3)
+
+
+def whole_spectra(model: CausalBSRoformer, spectrum: Tensor) -> Tensor:
+    with torch.no_grad():
+        return spectrum.unsqueeze(1) * model.mask(spectrum)
+
+
+def cuts_of(total: int, sizes: list[int]) -> list[int]:
+    cuts: list[int] = []
+    while sum(cuts) < total:
+        cuts.append(min(sizes[len(cuts) % len(sizes)], total - sum(cuts)))
+    return cuts
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("sizes", "capacity"), [([1], 1), ([5], 5), ([1, 7, 3], 4), ([64], 64), ([11, 12, 13], 1), ([200], 32)]
+)
+def test_any_cut_equals_the_whole_signal(channels: int, sizes: list[int], capacity: int) -> None:
+    model = model_of(dataclasses.replace(SMALL, channels=channels))
+    spectrum = model.stft(noise(channels, 100 * SMALL.hop_frames, batch=2))
+    expected = whole_spectra(model, spectrum)
+    actual = advance_in(model, spectrum, cuts_of(spectrum.shape[2], sizes), capacity)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+    assert (expected[:, 0] - expected[:, 1]).abs().max() > 0.1
+
+
+def test_equality_is_exact_in_float64_beyond_the_rotary_period() -> None:
+    model = model_of(SMALL).double()
+    spectrum = model.stft(noise(2, 200 * SMALL.hop_frames).double())
+    assert spectrum.shape[2] > 3 * SMALL.rotary_period
+    actual = advance_in(model, spectrum, [1] * spectrum.shape[2], capacity=1)
+    torch.testing.assert_close(actual, whole_spectra(model, spectrum), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("run_before", [1, 12, 77])
+def test_reset_starts_a_new_signal_in_place_even_after_nan(run_before: int) -> None:
+    model = model_of(SMALL)
+    spectrum = model.stft(noise(2, 60 * SMALL.hop_frames))
+    state = model.new_state(capacity=3)
+    addresses = [cache.keys.data_ptr() for cache in state.caches]
+    model.advance(spectrum[:, :, :run_before], state)
+    model.advance(spectrum[:, :, :2] * torch.nan, state)
+    state.reset()
+    torch.testing.assert_close(
+        model.advance(spectrum, state), whole_spectra(model, spectrum), rtol=0, atol=1e-4
+    )
+    assert [cache.keys.data_ptr() for cache in state.caches] == addresses
+
+
+def test_stem_audio_ignores_the_future() -> None:
+    model, hop = model_of(SMALL), SMALL.hop_frames
+    audio = noise(2, 50 * hop)
+    changed = audio.clone()
+    changed[..., 30 * hop :] = noise(2, 20 * hop)
+    with torch.no_grad():
+        before, after = model(audio), model(changed)
+    torch.testing.assert_close(before[..., : 29 * hop], after[..., : 29 * hop], rtol=0, atol=1e-6)
+    assert (before[..., 29 * hop :] - after[..., 29 * hop :]).abs().max() > 1e-3
+
+
+def test_time_layers_forget_after_past_frames() -> None:
+    model = model_of(SMALL)
+    reach = SMALL.depth * (SMALL.past_frames - 1)
+    spectrum = model.stft(noise(2, 60 * SMALL.hop_frames))
+    changed = spectrum.clone()
+    changed[:, :, 5] *= 3
+    before, after = whole_spectra(model, spectrum), whole_spectra(model, changed)
+    assert torch.equal(before[..., :5, :], after[..., :5, :])
+    assert (before[..., 5 + reach, :] - after[..., 5 + reach, :]).abs().max() > 0
+    torch.testing.assert_close(before[..., 6 + reach :, :], after[..., 6 + reach :, :], rtol=0, atol=1e-6)
+
+
+def test_masks_start_near_one_half() -> None:
+    model = CausalBSRoformer(CausalConfig())
+    with torch.no_grad():
+        masks = model.mask(model.stft(noise(2, 4410)))
+    assert (masks - 0.5).abs().max() < 0.3 and (masks - 0.5).abs().mean() < 0.1
+
+
+def test_built_in_size_stays_under_eight_megabytes() -> None:
+    weights = CausalBSRoformer(CausalConfig()).state_dict().values()
+    assert sum(w.numel() * w.element_size() for w in weights) < 8e6
+
+
+def test_training_reaches_every_parameter() -> None:
+    model = CausalBSRoformer(SMALL).train()
+    model(noise(2, 40 * SMALL.hop_frames)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_banded_attention_equals_a_full_masked_one() -> None:
+    torch.manual_seed(1)
+    q, k, v = torch.randn(3, 6, 41, 8, dtype=torch.float64)
+    distance = torch.arange(41)[:, None] - torch.arange(41)
+    allowed = (distance >= 0) & (distance < 7)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    torch.testing.assert_close(banded_attention(q, k, v, 7), expected, rtol=0, atol=1e-12)
+
+
+def test_rotary_depends_on_distance_only_across_the_period() -> None:
+    table = torch.view_as_complex(periodic_rotary(16, 4096))
+    torch.manual_seed(2)
+    q, k = torch.randn(2, 1, 16)
+
+    def score(position: int, distance: int) -> float:
+        turned = [rotate_pairs(x, table[[p % 4096]]) for x, p in ((q, position + distance), (k, position))]
+        return float((turned[0] * turned[1]).sum())
+
+    scores = [score(position, 100) for position in (0, 1000, 4050, 4095, 10**12 + 4090)]
+    assert max(scores) - min(scores) < 1e-5
+    assert abs(score(0, 100) - score(0, 101)) > 1e-3
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(2048, 441), (2048, 294), (128, 21), (64, 32)])
+def test_causal_windows_reconstruct_without_gain(n_fft: int, hop: int) -> None:
+    analysis, synthesis = causal_windows(n_fft, hop)
+    product = analysis[-2 * hop :] * synthesis
+    torch.testing.assert_close(product[:hop] + product[hop:], torch.ones(hop, dtype=torch.float64))
+    assert analysis.max() <= 1 and synthesis.max() <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("frames", [1, 64, 65, 128, 440, 441, 442, 5000])
+def test_stft_round_trip_has_the_same_length(frames: int) -> None:
+    stft, audio = CausalSTFT(2048, 441), noise(2, 5000)[..., :frames]
+    torch.testing.assert_close(stft.inverse(stft(audio), frames), audio, rtol=0, atol=1e-6)
+
+
+def test_band_groups_cover_every_bin_once() -> None:
+    groups = band_groups(CAUSAL_BANDS)
+    assert [g.first_bin for g in groups[1:]] == [g.last_bin for g in groups[:-1]]
+    assert [g.first_band for g in groups[1:]] == [g.last_band for g in groups[:-1]]
+    assert groups[-1].last_bin == 1025 and groups[-1].last_band == len(CAUSAL_BANDS) == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bands": (3, 4)}, "bands cover 7 bins"),
+        ({"hop_frames": 1025}, "synthesis window"),
+        ({"past_frames": 4096}, "rotary period"),
+        ({"stem_names": ("vocals", "vocals")}, "different names"),
+        ({"channels": 3}, "channels must be 1 or 2"),
+    ],
+)
+def test_impossible_configurations_are_refused_in_one_line(change: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        dataclasses.replace(CausalConfig(), **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_twenty_seconds_of_the_built_in_configuration_hop_by_hop() -> None:
+    model = model_of(CausalConfig())
+    check_hop_by_hop(model, seconds=20)
+
+
+@pytest.mark.slow
+def test_ten_minutes_hop_by_hop() -> None:
+    small = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "mask_hidden": 8}
+    config = dataclasses.replace(CausalConfig(), **small, channels=1, stem_names=("vocals", "drums"))
+    check_hop_by_hop(model_of(config), seconds=600)
+
+
+def check_hop_by_hop(model: CausalBSRoformer, seconds: int) -> None:
+    """Stem spectra of every hop; audio is these divided by n_fft, so this is stricter than 1e-4 of audio."""
+    spectrum = model.stft(noise(model.config.channels, seconds * 44100))
+    with torch.no_grad():
+        expected = model.mask(spectrum)
+    state = model.new_state()
+    for t, frame in enumerate(torch.split(spectrum, 1, dim=2)):
+        error = (model.advance(frame, state) - frame.unsqueeze(1) * expected[:, :, :, t : t + 1]).abs().max()
+        assert error < 1e-4, f"spectral frame {t}: {error}"
