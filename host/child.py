@@ -1,4 +1,4 @@
-"""How a child process talks to the audio process: JSON lines, in on stdin and out on stdout."""
+"""What every child process shares: JSON lines in on stdin and out on stdout, one way to start and to end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TextIO
+
+from streaming.session import Session
 
 Message = dict[str, Any]
 
@@ -49,3 +52,19 @@ def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], No
         on_end()
 
     threading.Thread(target=pump, name="messages", daemon=True).start()
+
+
+def run_child(work: Callable[[Session, Message], None], arguments: list[str]) -> int:
+    """Do `work` in the session that `arguments` (SEGMENT_NAME JSON) name; the process's exit code.
+
+    0 when the work came to its end, 2 after an `error` event with a one-line reason.
+
+    Threads: the process's main thread.
+    """
+    try:
+        with closing(Session.attach(arguments[0])) as session:
+            work(session, json.loads(arguments[1]))
+    except (OSError, ValueError, RuntimeError) as error:
+        emit("error", reason=one_line(error))
+        return 2
+    return 0

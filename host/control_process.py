@@ -11,11 +11,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Hashable
-from typing import Any
 
 import numpy as np
 
-from host.child import Message, emit, one_line, read_messages
+from host.child import Message, emit, read_messages, run_child
 from host.osc import DEFAULT_HOST, DEFAULT_PORT, OscServer, serve
 from host.registry import ControlError, Registry, Value
 from streaming.health import CONTROL, HOP_RING, HOPS, LATE_HOPS, SEPARATOR, XRUNS
@@ -120,8 +119,9 @@ class ControlProcess:
             asyncio.get_running_loop().call_soon(self._publish)
 
     def _publish(self) -> None:
-        self._unpublished = False
-        self._session.controls.publish(self.registry.record())
+        if self._unpublished:
+            self._unpublished = False
+            self._session.controls.publish(self.registry.record())
 
     def _refused(self, reason: str) -> None:
         if len(self._refusals) < 4:
@@ -129,6 +129,7 @@ class ControlProcess:
 
     def _flush_events(self) -> None:
         self._session.health.beat(CONTROL)
+        self._publish()  # what is told has happened, also if this process dies now
         for path, value in self._changes.items():
             self._emit("changed", path=path, value=value)
         for reason in self._refusals:
@@ -148,8 +149,12 @@ async def every(period_s: float, action: Callable[[], None]) -> None:
         await asyncio.sleep(period_s)
 
 
-async def control(session: Session, options: dict[str, Any]) -> None:
-    """Run a control process on stdin until the parent closes it."""
+def control(session: Session, options: Message) -> None:
+    """Serve controls until stdin ends."""
+    asyncio.run(_control(session, options))
+
+
+async def _control(session: Session, options: Message) -> None:
     process = ControlProcess(session)
     loop = asyncio.get_running_loop()
     read_messages(
@@ -165,17 +170,5 @@ def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *
         loop.call_soon_threadsafe(call, *arguments)
 
 
-def main(arguments: list[str]) -> int:
-    """`SEGMENT_NAME JSON`; exit code 0 when the parent left, 2 after an `error` event."""
-    try:
-        session = Session.attach(arguments[0])
-        asyncio.run(control(session, json.loads(arguments[1])))
-    except (OSError, ValueError, RuntimeError) as error:
-        emit("error", reason=one_line(error))
-        return 2
-    session.close()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_child(control, sys.argv[1:]))

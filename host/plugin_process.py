@@ -7,12 +7,11 @@ chains of exactly those stems that the session says are chained. The end of stdi
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from host.child import emit, one_line, read_messages
+from host.child import Message, emit, read_messages, run_child
 from host.plugins import Chain, ChainError, Chains
 from streaming.health import PLUGINS
 from streaming.session import Session
@@ -59,27 +58,15 @@ def failure_reporter(stages: Sequence[Chain]) -> Callable[[], None]:
     return report
 
 
-def play(session: Session, chains: Chains) -> None:
+def play(session: Session, options: Message) -> None:
     """Run the chains until stdin ends."""
     left = threading.Event()
     read_messages(lambda message: None, left.set, sys.stdin)
-    stages = build_stages(session, chains)
+    stages = build_stages(session, options["chains"])
     workers = build_workers(session, stages)
     emit("ready", held_frames={stage.stem_names[0]: stage.held_frames for stage in stages})
     run(workers, session.wake_plugins, left.is_set, failure_reporter(stages))
 
 
-def main(arguments: list[str]) -> int:
-    """`SEGMENT_NAME JSON`; exit code 0 when the parent left, 2 after an `error` event."""
-    try:
-        session = Session.attach(arguments[0])
-        play(session, json.loads(arguments[1])["chains"])
-    except (OSError, ValueError, RuntimeError) as error:
-        emit("error", reason=one_line(error))
-        return 2
-    session.close()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_child(play, sys.argv[1:]))

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from host.control_process import main
+from host.child import run_child
+from host.control_process import control
 from host.osc import Message, decode, encode
 from host.registry import Registry
 from streaming.health import CALLBACK, CONTROL, LATE_HOPS, XRUNS
@@ -169,6 +170,6 @@ def test_a_taken_port_ends_in_one_error_event(session):
 
 
 def test_a_session_that_is_not_there_ends_in_one_error_event(capsys):
-    assert main(["no-such-segment", "{}"]) == 2
+    assert run_child(control, ["no-such-segment", "{}"]) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["event"] == "error"
