@@ -1,0 +1,314 @@
+"""Builds a running engine from settings, and takes it down again in order.
+
+The audio process owns all shared memory, the engine and the supervisor. Start: memory, children, device, then
+the first epoch. End: fade, close the device, send the children away, drop the views, close, unlink.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host.audio_device import AudioDevice
+from host.child import Message
+from host.models import SeparatorFacts, describe
+from host.plugins import Chain, Chains, load_chains
+from host.portaudio import engine_callback
+from host.registry import Registry
+from host.settings import EngineSettings, LiveSettings
+from host.supervisor import Child, ChildSpec, Lifecycle, Supervisor
+from streaming.callback import Engine
+from streaming.framing import ms_to_frames
+from streaming.health import BLOCK_MAX, BLOCK_MIN, BLOCKS, CONTROL, EPOCH, PLUGINS, SEPARATOR, SILENT
+from streaming.latency import LatencyBudget, LatencyItem, buffering_frames, buffering_frames_varying
+from streaming.limiter import LOOKAHEAD_FRAMES
+from streaming.session import Session, SessionSpec
+from streaming.snapshot import PLAN
+
+CHANNELS = 2
+CAPACITY_S = 4.0
+FADE_WAIT_S = 0.5
+START_TIMEOUT_S = 120.0
+PROBE_BLOCKS = 20
+
+OnEvent = Callable[..., None]
+
+
+class StartError(RuntimeError):
+    """The engine could not be started, in one line."""
+
+
+@dataclass(frozen=True)
+class BlockRange:
+    """The device blocks that were seen or are declared, in frames."""
+
+    least: int
+    most: int
+
+    @property
+    def is_constant(self) -> bool:
+        return self.least == self.most
+
+
+def latency_budget(
+    settings: EngineSettings, facts: SeparatorFacts, rate_hz: int, blocks: BlockRange, held_frames: int = 0
+) -> LatencyBudget:
+    """The itemised latency of an engine; errors: LatencyError where the reserve is too short."""
+    allowance = ms_to_frames(settings.allowance_ms, rate_hz)
+    if blocks.is_constant:
+        buffering = buffering_frames(blocks.most, facts.hop_frames, allowance)
+        why = f"{settings.allowance_ms:g} ms to compute in, blocks of {blocks.most}"
+    else:
+        buffering = buffering_frames_varying(blocks.most, facts.hop_frames, allowance)
+        why = f"{settings.allowance_ms:g} ms to compute in, blocks up to {blocks.most}"
+    items = (
+        LatencyItem("model", facts.latency_frames, f"{facts.label}, hop {facts.hop_frames}"),
+        LatencyItem("buffering", buffering, why),
+        LatencyItem("plugins", held_frames, "the longest chain"),
+        LatencyItem("limiter", LOOKAHEAD_FRAMES, "look-ahead"),
+    )
+    budget = LatencyBudget(rate_hz, items)
+    return budget.padded_to(settings.reserve_frames) if settings.reserve_frames else budget
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, timeout_s: float = 10.0) -> None:
+    """Wait for `condition`; StartError(`otherwise`) if it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StartError(otherwise)
+        time.sleep(0.005)
+
+
+class Bridge:
+    """Session, children and engine of one run, without a device: `demo`, `live` and tests put theirs around it.
+
+    Parameters
+    ----------
+    settings : what to run
+    rate_hz : the device's rate
+    on_event : told (event, **fields) for whatever a user or a log should know
+    control : where the control process serves OSC, (host, port); None runs without one
+
+    Threads: one; events also come from the supervisor's threads.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        rate_hz: int,
+        on_event: OnEvent,
+        control: tuple[str, int] | None = None,
+    ) -> None:
+        self.settings, self.rate_hz, self._on_event = settings, rate_hz, on_event
+        self.facts = describe(settings.model, rate_hz)
+        self.chains: Chains = load_chains(settings.chains, self.facts.stem_names) if settings.chains else {}
+        self.held_frames = max((self._held_by(stem) for stem in self.chains), default=0)
+        controls = self._controls()
+        self.session = Session.create(self._spec())
+        self.session.controls.publish(controls)
+        self.children = {child.spec.name: child for child in self._make_children(control)}
+        self.supervisor = Supervisor(list(self.children.values()))
+        self._epoch = 0
+
+    def _spec(self) -> SessionSpec:
+        facts = self.facts
+        hops = -(-int(CAPACITY_S * self.rate_hz) // facts.hop_frames)
+        return SessionSpec(
+            sample_rate_hz=self.rate_hz,
+            channels=CHANNELS,
+            stem_names=facts.stem_names,
+            hop_frames=facts.hop_frames,
+            stem_latency_frames=facts.latency_frames,
+            chained=tuple(name in self.chains for name in facts.stem_names),
+            capacity_frames=hops * facts.hop_frames + facts.window_frames,
+        )
+
+    def _held_by(self, stem: str) -> int:
+        """Frames that the chain of `stem` holds back."""
+        chain = Chain(stem, self.chains[stem], self.rate_hz, self.facts.hop_frames, CHANNELS)
+        chain.warm_up()
+        return chain.held_frames
+
+    def _controls(self) -> NDArray[np.void]:
+        """The faders that the user asked for. Errors: ControlError, PresetError."""
+        registry = Registry(self.facts.stem_names)
+        registry.set("/fallback", self.settings.fallback)
+        if self.settings.preset:
+            registry.set("/preset/load", self.settings.preset)
+        self.values: dict[str, Any] = dict(registry.values)
+        return registry.record()
+
+    def _make_children(self, control: tuple[str, int] | None) -> list[Child]:
+        options = {"model": self.settings.model, "device": self.settings.device}
+        children = [self._child("separator", SEPARATOR, options)]
+        if self.chains:
+            children.append(self._child("plugin", PLUGINS, {"chains": self.chains}))
+        if control is not None:
+            children.append(self._child("control", CONTROL, {"host": control[0], "port": control[1]}))
+        return children
+
+    def _child(self, name: str, role: int, options: dict[str, Any]) -> Child:
+        health = self.session.health
+        spec = ChildSpec(
+            name,
+            f"host.{name}_process",
+            (self.session.name, json.dumps(options)),
+            lambda: health.seconds_since_beat(role),
+        )
+        return Child(spec, self._child_state, self._child_message)
+
+    def _child_state(self, name: str, state: Lifecycle, detail: str) -> None:
+        pid = self.children[name].pid
+        self._on_event("child", name=name, state=state.value, pid=pid, detail=detail)
+
+    def _child_message(self, name: str, message: Message) -> None:
+        if message["event"] == "changed":
+            self.values[message["path"]] = message["value"]
+        elif message["event"] == "ready" and "values" in message:
+            self.values.update(message["values"])
+        elif message["event"] in ("refused", "failed"):
+            self._on_event(message.pop("event"), name=name, **message)
+
+    def start_children(self) -> None:
+        """Start them all and wait until they are ready. Errors: StartError."""
+        self.supervisor.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for child in self.children.values():
+            while not child.wait_ready(0.2):
+                if child.state in (Lifecycle.RESTARTING, Lifecycle.FAILED) or time.monotonic() > deadline:
+                    raise StartError(child.reason)
+
+    def make_engine(self, input_map: tuple[int, ...] = (0, 1), output_map: tuple[int, ...] = (0, 1)) -> Engine:
+        """The compiled callback's arrays; it takes over what is published by now."""
+        return Engine(self.session, input_map, output_map, max(input_map) + 1, max(output_map) + 1)
+
+    def budget(self, blocks: BlockRange, extra: tuple[LatencyItem, ...] = ()) -> LatencyBudget:
+        """The latency of this engine with the device's blocks."""
+        budget = latency_budget(self.settings, self.facts, self.rate_hz, blocks, self.held_frames)
+        return LatencyBudget(self.rate_hz, (*budget.items, *extra))
+
+    def open_epoch(self, budget: LatencyBudget) -> None:
+        """Declare a latency: the callback fades through silence to it."""
+        self._epoch += 1
+        self._publish_plan(self._epoch, budget.total_frames)
+        self._on_event("epoch", number=self._epoch, latency_frames=budget.total_frames)
+
+    def _publish_plan(self, epoch: int, latency_frames: int) -> None:
+        plan = np.zeros(1, PLAN)
+        plan["epoch"], plan["latency_frames"] = epoch, latency_frames
+        self.session.plan.publish(plan)
+
+    def fade_out(self) -> None:
+        """Fade to silence and wait until it is there (or until no callback runs any more)."""
+        self._publish_plan(0, 0)
+        health = self.session.health
+        deadline = time.monotonic() + FADE_WAIT_S
+        while time.monotonic() < deadline and not (health.count(SILENT) and health.count(EPOCH) == 0):
+            time.sleep(0.005)
+        self._on_event("faded")
+
+    def close(self) -> None:
+        """Send the children away, then drop the memory. The device must be closed and its engine dropped."""
+        self.supervisor.stop()
+        self.session.close()
+        self.session.unlink()
+        self._on_event("closed")
+
+
+class LiveApp:
+    """A bridge between a sound card's input and its output.
+
+    Threads: one drives it (`start`, `check`, `stop`).
+    """
+
+    def __init__(self, settings: LiveSettings, on_event: OnEvent) -> None:
+        self.settings, self._on_event = settings, on_event
+        rate_hz = settings.stream.rate_hz
+        self.bridge = Bridge(settings.engine, rate_hz, on_event, (settings.osc_host, settings.osc_port))
+        self.device: AudioDevice | None = None
+        self.budget: LatencyBudget | None = None
+        self._blocks = BlockRange(0, 0)
+
+    def start(self) -> None:
+        """Start children and device, look at the blocks that come, and go live. Errors: DeviceError, StartError."""
+        bridge, stream = self.bridge, self.settings.stream
+        bridge.start_children()
+        engine = bridge.make_engine(stream.input_channels, stream.output_channels)
+        self.device = AudioDevice(
+            stream,
+            engine_callback(engine, self.settings.callback),
+            lambda: bridge.session.health.count(BLOCKS),
+            lambda event, detail: self._on_event("device", state=event, detail=detail),
+        )
+        self.device.open()
+        self.device.start()
+        self._on_event("streaming")
+        self._await_blocks()
+        self._blocks = self._seen_blocks()
+        self.budget = self._declared(self._blocks)
+        self._await_stems(self.budget)
+        bridge.open_epoch(self.budget)
+        self._on_event(
+            "live",
+            block_frames=self._blocks.most,
+            separator_pid=bridge.children["separator"].pid,
+            **self.budget.as_dict(),
+        )
+
+    def _declared(self, blocks: BlockRange) -> LatencyBudget:
+        return self.bridge.budget(blocks, self._adapter())
+
+    def _adapter(self) -> tuple[LatencyItem, ...]:
+        """What PortAudio adds where it is asked for a block of its own: one such block (measured on JACK)."""
+        asked = self.settings.stream.block_frames
+        return (LatencyItem("device", asked, f"PortAudio's adapter to blocks of {asked}"),) if asked else ()
+
+    def _seen_blocks(self) -> BlockRange:
+        health = self.bridge.session.health
+        return BlockRange(health.count(BLOCK_MIN), health.count(BLOCK_MAX))
+
+    def _await_blocks(self) -> None:
+        """Let some silent blocks pass, to see how long they are."""
+        health = self.bridge.session.health
+        wait_until(
+            lambda: health.count(BLOCKS) >= PROBE_BLOCKS,
+            "The device was started but gave no audio: see `stembridge doctor`.",
+        )
+
+    def _await_stems(self, budget: LatencyBudget) -> None:
+        """Go live only when stems reach as far back as the first block of the epoch will read."""
+        session = self.bridge.session
+        wait_until(
+            lambda: all(raw.epoch and session.dry.end - budget.total_frames >= raw.start for raw in session.raw),
+            "The separator is ready but gives no stems: see `stembridge doctor`.",
+        )
+
+    def check(self) -> None:
+        """Look after the device and its blocks; call it a few times a second.
+
+        Blocks of another size than was declared change what can be promised: a new epoch says so.
+        """
+        if self.device is None:
+            return
+        self.device.check()
+        if (blocks := self._seen_blocks()) != self._blocks:
+            self._blocks = blocks
+            self.budget = self._declared(blocks)
+            self.bridge.open_epoch(self.budget)
+
+    def stop(self) -> None:
+        """Fade, close the device, take the rest down."""
+        if self.device is not None:
+            self.bridge.fade_out()
+            self.device.stop()
+            self.device.close()
+            self._on_event("device_closed")
+            self.device = None
+        self.bridge.close()

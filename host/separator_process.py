@@ -1,0 +1,31 @@
+"""The process in which the model works: the dry timeline in, the raw stem timelines out.
+
+Run as `python -m host.separator_process SEGMENT_NAME JSON` with `{"model": ..., "device": ...}`. The end of
+stdin ends it. Prints the events `ready` and `error` (reason).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from host.child import Message, emit, read_messages, run_child
+from host.models import open_separator
+from streaming.session import Session
+from streaming.worker import HopWorker, run
+
+
+def separate(session: Session, options: Message) -> None:
+    """Warm the separator up, say so, and work until stdin ends."""
+    left = threading.Event()
+    read_messages(lambda message: None, left.set, sys.stdin)
+    stage = open_separator(options["model"], session.spec.sample_rate_hz, options["device"])
+    stage.warm_up()
+    worker = HopWorker(session.dry, session.raw, stage, session.health)
+    emit("ready")
+    run([worker], session.wake_separator, left.is_set, session.wake_plugins.post)
+    stage.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(separate, sys.argv[1:]))

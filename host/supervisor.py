@@ -1,0 +1,242 @@
+"""Children of the audio process: started, watched, replaced, and sent away in order.
+
+A child is `python -m MODULE ARGUMENTS` in a session of its own, so that a Ctrl-C meant for the audio process does not
+reach it before the sound has faded. It lives as long as its stdin is open, says what happens as JSON lines on
+stdout, and beats its heart in shared memory. One that exits, hangs or never gets ready is replaced; the audio
+plays on meanwhile.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from host.child import Message, read_messages
+
+POLL_S = 0.05
+HUNG_S = 2.0  # no heart-beat for this long while running
+START_S = 90.0  # not ready after this long
+LEAVE_S = 2.0  # how long a child may take to go by itself
+FAILURES_IN_A_ROW = 5
+BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+
+
+class Lifecycle(Enum):
+    """The life of a child. FAILED: it never got ready, several times running, and is left alone."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """How to start a child, and how to see that it lives.
+
+    `beat_age_s` gives the age of its last heart-beat in seconds.
+    """
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    beat_age_s: Callable[[], float]
+
+
+class Child:
+    """One supervised process through all its incarnations.
+
+    Parameters
+    ----------
+    spec : what to start
+    on_state : told (name, state, detail) at every change, from the supervisor's thread
+    on_message : told (name, message) for every other line the child prints, from a reader thread
+
+    Threads: `start`, `poll` and `stop` from one thread; `send` and `wait_ready` from any.
+    """
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        on_state: Callable[[str, Lifecycle, str], None],
+        on_message: Callable[[str, Message], None],
+    ) -> None:
+        self.spec, self.state = spec, Lifecycle.NEW
+        self._on_state, self._on_message = on_state, on_message
+        self._process: subprocess.Popen[str] | None = None
+        self._ready = threading.Event()
+        self._reason = ""
+        self._stderr: collections.deque[str] = collections.deque(maxlen=20)
+        self._failures = 0
+        self._changed_at = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process's id; 0 where there is none."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Start the process."""
+        self._spawn()
+        self._enter(Lifecycle.STARTING)
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the child said that it is ready; False if it did not in time or failed."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.state is not Lifecycle.FAILED:
+            if self._ready.wait(POLL_S):
+                return True
+        return self._ready.is_set()
+
+    @property
+    def reason(self) -> str:
+        """Why the last incarnation ended, in one line."""
+        return self._reason or (self._stderr[-1] if self._stderr else "it gave no reason")
+
+    def send(self, message: Message) -> None:
+        """Send one JSON line; a child that is gone misses it."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        try:
+            process.stdin.write(json.dumps(message) + "\n")
+            process.stdin.flush()
+        except (OSError, ValueError):
+            return
+
+    def poll(self) -> None:
+        """Look after the child; called every `POLL_S`."""
+        if self.state is Lifecycle.RESTARTING and self._since_change() >= self._backoff_s():
+            self.start()
+        elif self.state is Lifecycle.STARTING:
+            self._poll_starting()
+        elif self.state is Lifecycle.RUNNING:
+            self._poll_running()
+
+    def _poll_starting(self) -> None:
+        if self._ready.is_set():
+            self._failures = 0
+            self._enter(Lifecycle.RUNNING)
+        elif not self._is_alive():
+            self._ended(f"ended while starting: {self.reason}")
+        elif self._since_change() > START_S:
+            self._ended(f"was not ready after {START_S:.0f} s")
+
+    def _poll_running(self) -> None:
+        if not self._is_alive():
+            assert self._process is not None
+            self._ended(f"ended with code {self._process.returncode}: {self.reason}")
+        elif self._since_change() > HUNG_S and self.spec.beat_age_s() > HUNG_S:
+            self._ended(f"hung: no heart-beat for {HUNG_S:.0f} s")
+
+    def _ended(self, why: str) -> None:
+        self._kill()
+        self._failures += 1
+        gone = self._failures >= FAILURES_IN_A_ROW
+        self._enter(Lifecycle.FAILED if gone else Lifecycle.RESTARTING, why)
+
+    def stop(self) -> None:
+        """Ask the child to leave, and make it."""
+        if self.state in (Lifecycle.NEW, Lifecycle.STOPPED):
+            return
+        self._enter(Lifecycle.STOPPING)
+        if self._process is not None and self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+                self._process.wait(LEAVE_S)
+            except (OSError, subprocess.TimeoutExpired):
+                pass
+        self._kill()
+        self._enter(Lifecycle.STOPPED)
+
+    def _spawn(self) -> None:
+        self._ready = threading.Event()
+        self._reason = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self.spec.module, *self.spec.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None and self._process.stderr is not None
+        ready = self._ready
+        read_messages(lambda message: self._message(message, ready), lambda: None, self._process.stdout)
+        threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True).start()
+
+    def _drain(self, stderr: Any) -> None:
+        for line in stderr:
+            if line.strip():
+                self._stderr.append(line.strip())
+
+    def _message(self, message: Message, ready: threading.Event) -> None:
+        if message.get("event") == "error":
+            self._reason = str(message.get("reason", ""))
+        self._on_message(self.spec.name, message)
+        if message.get("event") == "ready":
+            ready.set()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _backoff_s(self) -> float:
+        return BACKOFF_S[min(self._failures - 1, len(BACKOFF_S) - 1)]
+
+    def _since_change(self) -> float:
+        return time.monotonic() - self._changed_at
+
+    def _enter(self, state: Lifecycle, detail: str = "") -> None:
+        self.state, self._changed_at = state, time.monotonic()
+        self._on_state(self.spec.name, state, detail)
+
+
+class Supervisor:
+    """Polls the children until it is stopped, then sends them away, last started first.
+
+    Threads: `start` and `stop` from one thread.
+    """
+
+    def __init__(self, children: Sequence[Child], also: Callable[[], None] = lambda: None) -> None:
+        self.children = list(children)
+        self._also = also
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start all children and watch them."""
+        for child in self.children:
+            child.start()
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._leave.wait(POLL_S):
+            for child in self.children:
+                child.poll()
+            self._also()
+
+    def stop(self) -> None:
+        """Stop watching, then stop the children."""
+        self._leave.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for child in reversed(self.children):
+            child.stop()
