@@ -1,0 +1,113 @@
+"""Checkpoints: everything comes back, and everything wrong is one clear line."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import catalogue
+from model.catalogue import CatalogueError, load_model
+from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
+from tests.model.builders import random_model
+
+CARD = ModelCard("CC0-1.0", "trained by a test", "# A card\n\nMore than one line, with ünïcode.")
+Metadata = dict[str, str]
+Weights = dict[str, Tensor]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "small.safetensors", random_model(), CARD)
+    return tmp_path / "small.safetensors"
+
+
+def change(path: Path, edit: Callable[[Metadata, Weights], object]) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    edit(metadata, weights)
+    save_file(weights, path, metadata)
+
+
+def test_round_trip_keeps_config_card_and_output(path: Path) -> None:
+    model, card = load_checkpoint(path)
+    original = random_model()
+    audio = torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(model(audio), original(audio))
+    assert model.config == original.config and card == CARD and not model.training
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def set_nan(_: Metadata, weights: Weights) -> None:
+    weights["masks.hidden.bias"][0, 0, 0] = torch.nan
+
+
+def widen(_: Metadata, weights: Weights) -> None:
+    weights["masks.norm.weight"] = torch.zeros(17)
+
+
+BROKEN: list[tuple[Callable[[Metadata, Weights], object], str]] = [
+    (lambda m, w: m.update(format="other-3"), "not a stembridge checkpoint"),
+    (lambda m, w: m.pop("format"), "not a stembridge checkpoint"),
+    (lambda m, w: m.pop("config"), "no usable configuration"),
+    (lambda m, w: m.update(config="{"), "no usable configuration"),
+    (lambda m, w: m.update(config="[1]"), "no usable configuration"),
+    (lambda m, w: m.update(config='{"flux": 1}'), "unknown settings flux"),
+    (lambda m, w: m.update(config=json.dumps({**json.loads(m["config"]), "depth": 3})), "missing blocks.2"),
+    (
+        lambda m, w: m.update(config=json.dumps({**json.loads(m["config"]), "depth": 1})),
+        "unexpected blocks.1",
+    ),
+    (lambda m, w: w.pop("masks.norm.weight"), "missing masks.norm.weight"),
+    (lambda m, w: w.update(extra=torch.zeros(1)), "unexpected extra"),
+    (widen, r"masks.norm.weight has shape \[17\], not \[16\]"),
+    (lambda m, w: w.update({"masks.norm.weight": torch.zeros(16, dtype=torch.int32)}), "not floating point"),
+    (set_nan, "masks.hidden.bias holds NaN"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), BROKEN)
+def test_what_does_not_fit_is_refused_in_one_line(path: Path, edit: Callable, message: str) -> None:
+    change(path, edit)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps({"state_dict": 1}), b"\xff" * 4096])
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a readable safetensors file") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_and_a_missing_one_are_refused(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="not a readable"):
+        load_checkpoint(path)
+    for missing in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(CheckpointError, match="no checkpoint at"):
+            load_checkpoint(missing)
+
+
+def test_catalogue_loads_the_built_in_model_and_paths(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "WEIGHTS", path.parent)
+    assert load_model()[1] == load_model(str(path))[1] == CARD
+
+
+def test_catalogue_lists_what_it_knows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "WEIGHTS", path.parent)
+    with pytest.raises(CatalogueError, match="unknown model 'htdemucs'; known are: builtin;") as caught:
+        load_model("htdemucs")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(catalogue, "WEIGHTS", path.parent / "nowhere")
+    with pytest.raises(CatalogueError, match="no weights in this installation"):
+        load_model()
