@@ -77,6 +77,14 @@ def latency_budget(
     return budget.padded_to(settings.reserve_frames) if settings.reserve_frames else budget
 
 
+def held_frames(chains: Chains, facts: SeparatorFacts, rate_hz: int) -> int:
+    """Frames that the longest of the chains holds back."""
+    built = [Chain(stem, tables, rate_hz, facts.hop_frames, CHANNELS) for stem, tables in chains.items()]
+    for chain in built:
+        chain.warm_up()
+    return max((chain.held_frames for chain in built), default=0)
+
+
 def wait_until(condition: Callable[[], bool], otherwise: str, timeout_s: float = 10.0) -> None:
     """Wait for `condition`; StartError(`otherwise`) if it does not come."""
     deadline = time.monotonic() + timeout_s
@@ -109,12 +117,13 @@ class Bridge:
         self.settings, self.rate_hz, self._on_event = settings, rate_hz, on_event
         self.facts = describe(settings.model, rate_hz)
         self.chains: Chains = load_chains(settings.chains, self.facts.stem_names) if settings.chains else {}
-        self.held_frames = max((self._held_by(stem) for stem in self.chains), default=0)
+        self.held_frames = held_frames(self.chains, self.facts, rate_hz)
         controls = self._controls()
         self.session = Session.create(self._spec())
         self.session.controls.publish(controls)
         self.children = {child.spec.name: child for child in self._make_children(control)}
         self.supervisor = Supervisor(list(self.children.values()))
+        self._seen_running: set[str] = set()
         self._epoch = 0
 
     def _spec(self) -> SessionSpec:
@@ -129,12 +138,6 @@ class Bridge:
             chained=tuple(name in self.chains for name in facts.stem_names),
             capacity_frames=hops * facts.hop_frames + facts.window_frames,
         )
-
-    def _held_by(self, stem: str) -> int:
-        """Frames that the chain of `stem` holds back."""
-        chain = Chain(stem, self.chains[stem], self.rate_hz, self.facts.hop_frames, CHANNELS)
-        chain.warm_up()
-        return chain.held_frames
 
     def _controls(self) -> NDArray[np.void]:
         """The faders that the user asked for. Errors: ControlError, PresetError."""
@@ -167,6 +170,10 @@ class Bridge:
     def _child_state(self, name: str, state: Lifecycle, detail: str) -> None:
         pid = self.children[name].pid
         self._on_event("child", name=name, state=state.value, pid=pid, detail=detail)
+        if state is Lifecycle.RUNNING and name in self._seen_running:
+            self._on_event("restarted", name=name, pid=pid)
+        elif state is Lifecycle.RUNNING:
+            self._seen_running.add(name)
 
     def _child_message(self, name: str, message: Message) -> None:
         if message["event"] == "changed":
@@ -185,7 +192,9 @@ class Bridge:
                 if child.state in (Lifecycle.RESTARTING, Lifecycle.FAILED) or time.monotonic() > deadline:
                     raise StartError(child.reason)
 
-    def make_engine(self, input_map: tuple[int, ...] = (0, 1), output_map: tuple[int, ...] = (0, 1)) -> Engine:
+    def make_engine(
+        self, input_map: tuple[int, ...] = (0, 1), output_map: tuple[int, ...] = (0, 1)
+    ) -> Engine:
         """The compiled callback's arrays; it takes over what is published by now."""
         return Engine(self.session, input_map, output_map, max(input_map) + 1, max(output_map) + 1)
 
@@ -286,7 +295,9 @@ class LiveApp:
         """Go live only when stems reach as far back as the first block of the epoch will read."""
         session = self.bridge.session
         wait_until(
-            lambda: all(raw.epoch and session.dry.end - budget.total_frames >= raw.start for raw in session.raw),
+            lambda: all(
+                raw.epoch and session.dry.end - budget.total_frames >= raw.start for raw in session.raw
+            ),
             "The separator is ready but gives no stems: see `stembridge doctor`.",
         )
 

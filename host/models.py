@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from host.resampling import ResampledSeparator
 from streaming.separator import Separator, SignatureSeparator
 
 SIGNATURE = "signature"
@@ -29,7 +28,8 @@ def open_separator(model: str, rate_hz: int, device: str) -> Separator:
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
-    from model.separators import open_causal  # torch takes over a second to import; signature runs need none
+    from host.resampling import ResampledSeparator  # torch takes over a second to import; signature runs need none
+    from model.separators import open_causal
 
     separator = open_causal(model, device)
     return separator if rate_hz == separator.sample_rate_hz else ResampledSeparator(separator, rate_hz)

@@ -55,12 +55,12 @@ class HopWorker:
         self.join()
 
     def join(self) -> None:
-        """Forget the past and start with the next whole hop of the source."""
+        """Forget the past and start with the newest hop of the source that may be whole."""
         hop = self.stage.hop_frames
         self.stage.reset()
         self._overlap_add.reset()
-        first = self.source.end + (self.phase_frames - self.source.end) % hop
-        self._end = first + hop
+        newest = max(self.source.start, self.source.end - hop)  # a run's first hop is worked, not skipped
+        self._end = newest + (self.phase_frames - newest) % hop + hop
         self._valid_from = max(self.source.start, self._end - self.stage.window_frames)
         self._epoch = self.source.epoch
         self.health.counters[self.role, JOINS] += 1
