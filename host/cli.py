@@ -1,0 +1,49 @@
+"""The command `stembridge`: every subcommand lives in its own module and is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+
+import click
+
+COMMANDS = {
+    "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
+    "live": ("host.live:live", "Sound card in, stems mixed, sound card out."),
+    "separate": ("host.separate:separate", "Separate audio files into stems."),
+    "latency": ("host.inspect:latency", "Show where the latency comes from, item by item."),
+    "devices": ("host.inspect:devices", "List the sound devices."),
+    "doctor": ("host.inspect:doctor", "Say what is missing on this machine and how to get it."),
+    "train": ("host.train:train", "Train the built-in model anew, or your own."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it runs, so that `--help` does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("stembridge"), prog_name="stembridge")
+def main() -> None:
+    """A real-time bridge between live audio and its stems.
+
+    \b
+    Start here:
+      stembridge demo                     no sound card needed
+      stembridge doctor                   what this machine lacks
+      stembridge live --preset karaoke    the singer out of a live feed
+    """
