@@ -91,10 +91,12 @@ class Segment:
         offset = _aligned(PREFIX.size + contents_bytes)
         for entry in contents["fields"]:
             field = Field(entry["name"], tuple(entry["shape"]), entry["dtype"])
-            # Not np.ndarray(buffer=...), which does not keep the memory from being unmapped under its feet.
-            flat = np.frombuffer(buffer, field.dtype, math.prod(field.shape), offset)
-            self._arrays[field.name] = flat.reshape(field.shape)
+            self._arrays[field.name] = np.ndarray(field.shape, field.dtype, buffer, offset)
             offset += _aligned(field.size_bytes)
+        # The arrays own the mapping now: it goes with the last view. SharedMemory would refuse to close
+        # under views, and complain of them again at exit; it keeps only the name.
+        memory._buf = memory._mmap = None  # type: ignore[attr-defined]
+        memory.close()
 
     @classmethod
     def create(cls, fields: Sequence[Field], info: Mapping[str, Any]) -> "Segment":
@@ -123,14 +125,8 @@ class Segment:
         return self._arrays[field_name]
 
     def close(self) -> None:
-        """Let go of the memory, at the latest with the last view of it. May be repeated."""
+        """Let go of the arrays; the memory is unmapped with the last view of it. May be repeated."""
         self._arrays.clear()
-        try:
-            self._memory.close()
-        except BufferError:
-            # SharedMemory would complain once more at exit; the views own the mapping from here on.
-            self._memory._buf = self._memory._mmap = None  # type: ignore[attr-defined]
-            self._memory.close()
 
     def unlink(self) -> None:
         """Remove the name; who is attached keeps the memory. Only the creator; may be repeated."""

@@ -31,7 +31,7 @@ def test_nothing_torn_is_ever_valid_over_50_million_frames():
     header, data, written = (segment.array(field.name) for field in fields)
     out = np.empty((2, CAPACITY), np.float32)
     counts = np.zeros(4, np.int64)
-    seed = 1
+    seed = read_and_check(header, data, out, 1, 1, counts)  # compiled before the first writer starts
     try:
         for life in range(KILLS + 1):
             writer = start_writer(segment.name, seed)
