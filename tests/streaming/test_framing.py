@@ -45,7 +45,7 @@ def test_causal_latency_is_the_longest_wait_for_a_finished_frame(
 
 
 def windows_frames_touched(first, end, stft_hop, fft):
-    """Centred spectral frames whose window (periodic Hann, its first sample is 0) reaches into [first, end)."""
+    """Centred spectral frames whose window (periodic Hann: first sample 0) reaches into [first, end)."""
     return sum(k * stft_hop - fft // 2 + 1 < end and k * stft_hop + fft // 2 > first for k in range(-50, 400))
 
 
