@@ -149,8 +149,7 @@ class Bridge:
         return registry.record()
 
     def _make_children(self, control: tuple[str, int] | None) -> list[Child]:
-        options = {"model": self.settings.model, "device": self.settings.device}
-        children = [self._child("separator", SEPARATOR, options)]
+        children = [self._child("separator", SEPARATOR, {"model": self.settings.model})]
         if self.chains:
             children.append(self._child("plugin", PLUGINS, {"chains": self.chains}))
         if control is not None:

@@ -51,13 +51,6 @@ def channel_numbers(_ctx: click.Context, _param: click.Parameter, value: str) ->
     "--out-channels", default="1,2", show_default=True, callback=channel_numbers, help="Output channels."
 )
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Where the model runs.",
-)
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Start with these mutes and solos.")
 @click.option(
     "--fallback",
@@ -134,7 +127,6 @@ def live_settings(chosen: dict[str, Any]) -> LiveSettings:
     )
     engine = EngineSettings(
         model=chosen["model"],
-        device=chosen["device"],
         preset=chosen["preset"],
         fallback=chosen["fallback"],
         allowance_ms=chosen["allowance_ms"],

@@ -21,17 +21,19 @@ class SeparatorFacts:
     latency_frames: int
 
 
-def open_separator(model: str, rate_hz: int, device: str) -> Separator:
+def open_separator(model: str, rate_hz: int) -> Separator:
     """The separator called `model` (an id of the catalogue, a file, or `signature`), working at `rate_hz`.
 
-    Errors: CheckpointError, CatalogueError, ResamplingError; each one line.
+    Errors: CatalogueError, CheckpointError, ResamplingError; each one line.
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
-    from host.resampling import ResampledSeparator  # torch takes over a second to import; signature runs need none
-    from model.separators import open_causal
+    # torch takes over a second to import; signature runs need none
+    from host.resampling import ResampledSeparator
+    from model.catalogue import load_model
+    from model.separators import CausalSeparator
 
-    separator = open_causal(model, device)
+    separator = CausalSeparator(load_model(model)[0])
     return separator if rate_hz == separator.sample_rate_hz else ResampledSeparator(separator, rate_hz)
 
 
@@ -43,7 +45,7 @@ def signature_separator(rate_hz: int) -> SignatureSeparator:
 
 def describe(model: str, rate_hz: int) -> SeparatorFacts:
     """The facts of a separator without warming it up. Errors as `open_separator`."""
-    separator = open_separator(model, rate_hz, "cpu")
+    separator = open_separator(model, rate_hz)
     try:
         return SeparatorFacts(
             label=model,

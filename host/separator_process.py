@@ -1,6 +1,6 @@
 """The process in which the model works: the dry timeline in, the raw stem timelines out.
 
-Run as `python -m host.separator_process SEGMENT_NAME JSON` with `{"model": ..., "device": ...}`. The end of
+Run as `python -m host.separator_process SEGMENT_NAME JSON` with `{"model": ...}`. The end of
 stdin ends it. Prints the events `ready` and `error` (reason).
 """
 
@@ -19,7 +19,7 @@ def separate(session: Session, options: Message) -> None:
     """Warm the separator up, say so, and work until stdin ends."""
     left = threading.Event()
     read_messages(lambda message: None, left.set, sys.stdin)
-    stage = open_separator(options["model"], session.spec.sample_rate_hz, options["device"])
+    stage = open_separator(options["model"], session.spec.sample_rate_hz)
     stage.warm_up()
     worker = HopWorker(session.dry, session.raw, stage, session.health)
     emit("ready")

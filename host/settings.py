@@ -25,7 +25,6 @@ class EngineSettings:
     """
 
     model: str = DEFAULT_MODEL
-    device: str = "cpu"
     preset: str | None = None
     fallback: Fallback = "dry"
     allowance_ms: float = DEFAULT_ALLOWANCE_MS
