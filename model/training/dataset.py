@@ -1,0 +1,224 @@
+"""The endless stream of training items: item i of a seed is the same on every run and every resume.
+
+An item is a short mixture and its stems. What is recorded is mixed with what the project synthesises;
+without any recordings the stream consists of synthesised songs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.training.sequenced import instruments, sequenced_song
+from model.training.songs import STEM_NAMES, song
+from model.training.sources import Pcm, Sources, StemSong, cached, to_float
+from model.training.synth import (
+    Audio,
+    Rng,
+    active_rms,
+    add_at,
+    frames_of,
+    levelled,
+    random_eq,
+    reverberated,
+    room,
+)
+
+GENERATOR_VERSION = 1
+"""Part of the cache key of rendered songs: raise it when the song generator changes."""
+
+ACCOMPANIMENTS = {"background": 0.33, "recorded": 0.22, "sequenced": 0.27, "synthetic": 0.18}
+VOICES = {"singing": 0.66, "recorded": 0.14, "synthetic": 0.15, "speech": 0.05}
+WITHOUT_VOCALS = 0.17
+SILENCED_STEM = 0.1
+_POOL_SONGS = 64
+_POOL_SONG_S = 20.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """Stems [4, 2, frames]. `split` is False where drums, bass and other are known only as their sum,
+    which then lies in `other`."""
+
+    stems: Audio
+    split: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Mixtures [batch, 2, frames], stems [batch, 4, 2, frames] and whether each item is split [batch]."""
+
+    mixtures: Audio
+    stems: Audio
+    split: NDArray[np.bool_]
+
+
+def draw(rng: Rng, weights: dict[str, float], available: Sequence[str]) -> str:
+    """One of the available kinds, by weight."""
+    kinds = [kind for kind in weights if kind in available]
+    chances = np.array([weights[kind] for kind in kinds])
+    return kinds[int(rng.choice(len(kinds), p=chances / chances.sum()))]
+
+
+def excerpt(pcm: Pcm, start: int, frames: int, ratio: float) -> Audio:
+    """`frames` frames [2, frames] from `start`, read `ratio` times faster; silence after the end."""
+    needed = int(np.ceil(frames * ratio)) + 1
+    part = to_float(pcm[:, start : start + needed])
+    part = np.pad(part, ((0, 0), (0, needed - part.shape[-1])))
+    at, grid = np.arange(frames) * ratio, np.arange(needed)
+    return np.stack([np.interp(at, grid, channel) for channel in part]).astype(np.float32)
+
+
+class ItemStream:
+    """Items by index. Rendered songs are cached on first use.
+
+    Parameters: `sources` (may be empty), `cache` folder, `seed`, `frames` per item.
+    Threads: any; items do not depend on each other.
+    """
+
+    def __init__(self, sources: Sources, cache: Path, seed: int, frames: int) -> None:
+        self._sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
+        self._instruments = instruments(sources.one_shots)
+        self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
+        self._accompaniments = ["synthetic"]
+        self._accompaniments += ["background"] * bool(sources.backgrounds) + ["recorded"] * bool(sources.songs)
+        self._accompaniments += ["sequenced"] * bool(self._instruments.kits)
+        self._voices = ["synthetic"] + ["singing"] * bool(sources.singing) + ["speech"] * bool(sources.speech)
+        self._voices += ["recorded"] * bool(sources.songs)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Files that are not used, each with the reason."""
+        return self._sources.left_out + self._instruments.left_out
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The items of these indices, stacked."""
+        items = [self.item(index) for index in indices]
+        stems = np.stack([item.stems for item in items])
+        return Batch(stems.sum(axis=1), stems, np.array([item.split for item in items]))
+
+    def item(self, index: int) -> Item:
+        """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""
+        rng = np.random.default_rng((self._seed, index))
+        kind = draw(rng, ACCOMPANIMENTS, self._accompaniments)
+        if kind == "background":
+            stems, split, sung = self._background(rng), False, False
+        elif kind != "sequenced" and rng.random() < 0.5:
+            stems, split, sung = self._whole_song(rng, self._song(rng, kind))
+        else:
+            stems, split, sung = self._remix(rng, kind), True, False
+        if not sung:
+            stems[0] = self._fitting_voice(rng, stems[1:].sum(axis=0))
+        if rng.random() < WITHOUT_VOCALS:
+            stems[0] = 0.0
+        if split and rng.random() < SILENCED_STEM:
+            stems[rng.integers(1, 4)] = 0.0
+        if rng.random() < 0.5:
+            stems = stems[:, ::-1]
+        return Item(stems * np.float32(10.0 ** (rng.uniform(-15, 15) / 20.0)), split)
+
+    def _song(self, rng: Rng, kind: str) -> StemSong:
+        if kind == "recorded":
+            return self._sources.songs[rng.integers(len(self._sources.songs))]
+        return self._pool_song(kind, int(rng.integers(_POOL_SONGS)))
+
+    def _pool_song(self, kind: str, index: int) -> StemSong:
+        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {_POOL_SONG_S} {sorted(self._sources.one_shots)}"
+        makers: dict[str, Callable[[], Audio]] = {
+            "synthetic": lambda: song(self._seed, index, _POOL_SONG_S),
+            "sequenced": lambda: sequenced_song(self._instruments, self._seed, index, _POOL_SONG_S),
+        }
+        stems = cached(self._cache, key, makers[kind])
+        return StemSong(f"{kind} {index}", dict(zip(STEM_NAMES, stems, strict=True)))
+
+    def _start(self, rng: Rng, available_frames: int, ratio: float) -> int:
+        return int(rng.integers(max(1, available_frames - int(self._frames * ratio) - 2)))
+
+    def _audible(self, rng: Rng, pcm: Pcm) -> Audio:
+        """An excerpt at a random pitch within 3 semitones; silence where a few tries find nothing else."""
+        ratio = 2.0 ** (rng.uniform(-3, 3) / 12.0)
+        for _ in range(6):
+            sound = excerpt(pcm, self._start(rng, pcm.shape[-1], ratio), self._frames, ratio)
+            if active_rms(sound) > 10.0 ** (-50.0 / 20.0):
+                return sound
+        return np.zeros_like(sound)
+
+    def _background(self, rng: Rng) -> Audio:
+        backgrounds = self._sources.backgrounds
+        stems = np.zeros((4, 2, self._frames), dtype=np.float32)
+        stems[3] = levelled(self._audible(rng, backgrounds[rng.integers(len(backgrounds))]), rng.uniform(-24, -17))
+        return stems
+
+    def _whole_song(self, rng: Rng, source: StemSong) -> tuple[Audio, bool, bool]:
+        """One place of one song, stems +- 3 dB: (stems, split, whether its own vocals are kept)."""
+        stems = np.zeros((4, 2, self._frames), dtype=np.float32)
+        ratio = 2.0 ** (rng.uniform(-2, 2) / 12.0)
+        start = self._start(rng, source.frames, ratio)
+        for place, name in enumerate(STEM_NAMES):
+            if name in source.stems:
+                stems[place] = excerpt(source.stems[name], start, self._frames, ratio)
+        gains = 10.0 ** (rng.uniform(-3, 3, 4) / 20.0)
+        if not source.complete:
+            gains[1:] = gains[1]
+        stems *= gains[:, None, None].astype(np.float32)
+        if not source.complete:
+            stems[3], stems[1:3] = stems[1:].sum(axis=0), 0.0
+        return stems, source.complete, bool(rng.random() < 0.7)
+
+    def _remix(self, rng: Rng, kind: str) -> Audio:
+        """Drums, bass and other of different songs; of the drawn kind or of any other that has them."""
+        stems = np.zeros((4, 2, self._frames), dtype=np.float32)
+        one_song = self._song(rng, kind) if kind == "sequenced" and rng.random() < 0.4 else None
+        for place, name in enumerate(STEM_NAMES[1:], 1):
+            source = one_song or self._source_with(rng, name, kind)
+            stems[place] = levelled(self._audible(rng, source.stems[name]), -21.0 + rng.uniform(-5, 5))
+        return stems
+
+    def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
+        """A song whose stem `name` is surely clean: without bass, `other` may hold the bass."""
+        if rng.random() < 0.35:
+            kind = draw(rng, ACCOMPANIMENTS, [k for k in self._accompaniments if k != "background"])
+        source = self._song(rng, kind)
+        if source.complete or name == "drums":
+            return source
+        complete = [s for s in self._sources.songs if s.complete]
+        return complete[rng.integers(len(complete))] if complete else self._song(rng, "synthetic")
+
+    def _fitting_voice(self, rng: Rng, accompaniment: Audio) -> Audio:
+        """A voice at -10 .. +4 dB of the accompaniment."""
+        reference = max(active_rms(accompaniment), 1e-3)
+        return levelled(self._voice(rng), 20.0 * np.log10(reference) + rng.uniform(-10, 4))
+
+    def _voice(self, rng: Rng) -> Audio:
+        kind = draw(rng, VOICES, self._voices)
+        if kind == "recorded":
+            return self._audible(rng, self._recorded_voices[rng.integers(len(self._recorded_voices))])
+        if kind == "synthetic":
+            return self._audible(rng, self._song(rng, "synthetic").stems["vocals"])
+        return self._with_effects(rng, self._phrases(rng, getattr(self._sources, kind)))
+
+    def _phrases(self, rng: Rng, recordings: list[Pcm]) -> Audio:
+        """Recordings one after another with gaps, longer ones likelier; sometimes layered."""
+        sound = np.zeros((2, self._frames), dtype=np.float32)
+        seconds = np.array([r.shape[-1] for r in recordings], dtype=np.float64)
+        ratio = 2.0 ** (rng.uniform(-4, 4) / 12.0)
+        at = int(rng.integers(-frames_of(1.0), frames_of(0.5)))
+        while at < self._frames:
+            pcm = recordings[int(rng.choice(len(recordings), p=seconds / seconds.sum()))]
+            phrase = levelled(excerpt(pcm, 0, int(pcm.shape[-1] / ratio), ratio), -20.0 + rng.uniform(-3, 3))
+            add_at(sound, at, phrase)
+            at += int(phrase.shape[-1] * (0.6 if rng.random() < 0.15 else 1.0)) + frames_of(rng.uniform(0.0, 0.6))
+        return sound
+
+    def _with_effects(self, rng: Rng, sound: Audio) -> Audio:
+        if rng.random() < 0.6:
+            sound = random_eq(rng, sound, 6.0)
+        if rng.random() < 0.25:
+            sound = np.repeat(sound.mean(axis=0, keepdims=True), 2, axis=0)
+        if rng.random() < 0.55:
+            sound = reverberated(sound, room(rng, rng.uniform(0.3, 1.6)), rng.uniform(0.03, 0.35))
+        return sound

@@ -1,0 +1,132 @@
+"""The project's own songs: composed, synthesised and mixed from a seed, as four exact stems.
+
+`song(seed, index, seconds)` gives training and test material; `demo_song()` the song bundled with the
+project. Stems are vocals, drums, bass, other; their sum is the mixture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from model.training.drums import sequence, synthetic_kit
+from model.training.score import Score, compose
+from model.training.singing import Syllable, random_syllable, random_voice, sing
+from model.training.synth import (
+    Audio,
+    Note,
+    Patch,
+    Rng,
+    compressed,
+    driven,
+    echoed,
+    frames_of,
+    levelled,
+    panned,
+    play,
+    random_eq,
+    reverberated,
+    room,
+)
+
+STEM_NAMES = ("vocals", "drums", "bass", "other")
+
+
+def part_patch(rng: Rng, kind: str) -> Patch:
+    """A random instrument fit for a kind of part."""
+    if kind == "pad":
+        return Patch(
+            slope=rng.uniform(0.8, 1.4), cutoff_hz=rng.uniform(600, 2500), brightness=1.0, attack_s=rng.uniform(0.1, 0.5),
+            decay_s=20.0, release_s=0.5, voices=3, detune_cents=rng.uniform(4, 18), width=0.9,
+        )  # fmt: skip
+    if kind == "lead":
+        return Patch(
+            slope=rng.uniform(0.7, 1.5), cutoff_hz=rng.uniform(1200, 6000), even=rng.uniform(0, 1), attack_s=rng.uniform(0.01, 0.06),
+            decay_s=rng.uniform(0.8, 6.0), release_s=0.1, voices=int(rng.integers(1, 3)), detune_cents=rng.uniform(2, 10),
+            vibrato_cents=rng.uniform(0, 35), width=0.3,
+        )  # fmt: skip
+    return Patch(
+        slope=rng.uniform(0.6, 1.8), cutoff_hz=rng.uniform(500, 4000), brightness=rng.uniform(1.5, 5.0),
+        bright_s=rng.uniform(0.03, 0.4), even=rng.uniform(0.1, 1.0), attack_s=rng.uniform(0.002, 0.02),
+        decay_s=rng.uniform(0.15, 2.0), voices=int(rng.integers(1, 3)), detune_cents=rng.uniform(1, 8), width=rng.uniform(0.1, 0.9),
+    )  # fmt: skip
+
+
+def bass_patch(rng: Rng) -> Patch:
+    """A random bass: sub, finger-like, saw or a detuned pair."""
+    return Patch(
+        slope=rng.uniform(0.7, 2.2), cutoff_hz=10.0 ** rng.uniform(1.9, 3.2), brightness=rng.uniform(1.0, 4.0),
+        bright_s=rng.uniform(0.03, 0.3), even=rng.uniform(0.3, 1.0), attack_s=rng.uniform(0.003, 0.02),
+        decay_s=rng.uniform(0.3, 5.0), release_s=0.05, voices=int(rng.choice([1, 1, 2])), detune_cents=rng.uniform(3, 14), width=0.1,
+    )  # fmt: skip
+
+
+def vocals(rng: Rng, melody: list[Note], frames: int) -> Audio:
+    """The melody sung by a random voice, sometimes doubled or with a second part, with its effects."""
+    words = [random_syllable(rng) for _ in melody]
+    voice = random_voice(rng)
+    sound = panned(sing(rng, voice, melody, words, frames), rng.uniform(-0.15, 0.15))
+    if rng.random() < 0.35:
+        shift = float(rng.choice([0, 0, 3, 4, 7, -5]))
+        second = [replace(note, pitch=note.pitch + shift) for note in melody]
+        other = replace(voice, size=voice.size * rng.uniform(0.95, 1.05))
+        sound += panned(sing(rng, other, second, words, frames), rng.uniform(-0.8, 0.8)) * np.float32(rng.uniform(0.3, 0.8))
+    return _vocal_effects(rng, sound)
+
+
+def _vocal_effects(rng: Rng, sound: Audio) -> Audio:
+    sound = compressed(levelled(random_eq(rng, sound, 5.0), -18.0), -24.0, rng.uniform(1.5, 4.0))
+    if rng.random() < 0.3:
+        sound = echoed(sound, rng.uniform(0.12, 0.45), rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.35))
+    return reverberated(sound, room(rng, rng.uniform(0.4, 2.5)), rng.uniform(0.02, 0.25))
+
+
+def accompaniment(rng: Rng, score: Score, frames: int) -> Audio:
+    """All parts of `other`, each with its own instrument and equaliser, in one room: [2, frames]."""
+    sound = np.zeros((2, frames), dtype=np.float32)
+    for part in score.parts:
+        played = random_eq(rng, play(rng, part_patch(rng, part.kind), part.notes, frames), 4.0)
+        sound += levelled(played, rng.uniform(-26, -18) - (4.0 if part.kind == "pad" else 0.0))
+    return reverberated(sound, room(rng, rng.uniform(0.4, 2.0)), rng.uniform(0.02, 0.25))
+
+
+def drum_track(rng: Rng, sound: Audio) -> Audio:
+    """Bus processing of a drum track: equaliser, saturation, compression, a small room."""
+    sound = driven(levelled(random_eq(rng, sound, 3.0), -16.0), rng.uniform(0.3, 2.5))
+    sound = compressed(sound, -20.0, rng.uniform(1.0, 3.0))
+    return reverberated(sound, room(rng, rng.uniform(0.15, 0.8)), rng.uniform(0.0, 0.12))
+
+
+def render(rng: Rng, score: Score) -> Audio:
+    """All stems of a score, balanced at random around a usual mix: [4, 2, frames]."""
+    frames = frames_of(score.seconds)
+    stems = [
+        vocals(rng, [note for note in score.melody if note.start_s < score.seconds - 0.2], frames),
+        drum_track(rng, sequence(rng, synthetic_kit(rng), score.hits, frames)),
+        random_eq(rng, play(rng, bass_patch(rng), score.bass, frames), 3.0),
+        accompaniment(rng, score, frames),
+    ]
+    return mixed(rng, stems)
+
+
+def mixed(rng: Rng, stems: list[Audio]) -> Audio:
+    """Stems at usual levels +- a few dB, scaled together where the sum would pass -1 dBFS."""
+    levels = np.array([-20.0, -20.0, -22.0, -21.0]) + rng.uniform(-3.5, 3.5, 4)
+    balanced = np.stack([levelled(stem, level) for stem, level in zip(stems, levels, strict=True)])
+    return under_ceiling(balanced)
+
+
+def under_ceiling(stems: Audio, ceiling_db: float = -1.0) -> Audio:
+    """Stems [4, 2, frames] scaled together so that their sum peaks at most at the ceiling."""
+    peak = float(np.abs(stems.sum(axis=0)).max())
+    return stems * np.float32(min(1.0, 10.0 ** (ceiling_db / 20.0) / max(peak, 1e-9)))
+
+
+def song(seed: int, index: int, seconds: float) -> Audio:
+    """Song number `index` of a seed: stems [4, 2, frames], the same to the bit on every call."""
+    rng = np.random.default_rng((seed, index))
+    return render(rng, compose(rng, seconds))
+
+
+__all__ = ["STEM_NAMES", "Syllable", "mixed", "render", "song", "under_ceiling"]
