@@ -185,12 +185,18 @@ class Timeline:
     def write(self, frame: int, block: Audio) -> None:
         """Write block [channels, frames] at `frame`; a frame other than `end` opens a new run."""
         self._check(block)
-        timeline_write(self.header, self.data, frame, block, block.shape[1])
+        # One memory layout, so that no other is compiled in the middle of a stream.
+        whole = np.require(block, requirements=["C", "W"])
+        timeline_write(self.header, self.data, frame, whole, whole.shape[1])
 
     def read(self, frame: int, out: Audio) -> tuple[int, int]:
         """As `timeline_read`, into the whole of out [channels, frames]."""
         self._check(out)
-        return timeline_read(self.header, self.data, frame, out, out.shape[1])
+        whole = out if out.flags.c_contiguous else np.empty(out.shape, np.float32)
+        valid_from, valid_to = timeline_read(self.header, self.data, frame, whole, out.shape[1])
+        if whole is not out:
+            out[:, valid_from:valid_to] = whole[:, valid_from:valid_to]
+        return valid_from, valid_to
 
     def _check(self, block: npt.NDArray[Any]) -> None:
         if block.ndim != 2 or block.shape[0] != self.channels or block.dtype != np.float32:

@@ -1,5 +1,8 @@
 """Gates on LLVM IR: no allocation, no raise path, no interpreter, atomics present."""
 
+import re
+
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
@@ -122,6 +125,27 @@ def test_words_are_touched_atomically():
     assert count(callback, r"load atomic i64, .* acquire") == 1
     assert count(callback, r"atomicrmw add .* acq_rel") == 1
     assert count(callback, r"fence acq_rel") == 1
+
+
+def arm_assembly(cfunc):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    portable = re.sub(
+        r'target (triple|datalayout) = .*|"target-(cpu|features)"="[^"]*"', "", cfunc.inspect_llvm()
+    )
+    machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine()
+    module = llvm.parse_assembly(portable)
+    module.triple = machine.triple
+    return machine.emit_assembly(module)
+
+
+@pytest.mark.parametrize(
+    ("function", "barriers"),
+    [(write_block, {"stlr": 7, "dmb": 2}), (read_block, {"ldar": 6, "dmb": 1})],
+)
+def test_a_machine_with_weak_memory_order_gets_its_barriers(function, barriers):
+    assembly = arm_assembly(as_callback(function))
+    assert {name: len(re.findall(rf"\b{name}\b", assembly)) for name in barriers} == barriers
 
 
 def test_the_copies_are_vectors():

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.timeline import CLAIM, END, EPOCH, HEADER_WORDS, Timeline, TimelineError
+from streaming.timeline import (
+    CLAIM,
+    END,
+    EPOCH,
+    HEADER_WORDS,
+    Timeline,
+    TimelineError,
+    timeline_read,
+    timeline_write,
+)
 
 UNTOUCHED = np.float32(-1e9)
 
@@ -85,13 +94,21 @@ def test_blocks_of_any_size_come_back_across_the_wrap(frames):
         np.testing.assert_array_equal(out, sent[:, first : first + frames])
 
 
-def test_views_with_strides_are_copied_right():
+def test_views_with_strides_are_copied_right_and_compile_nothing():
     timeline = new_timeline(64)
+    timeline.write(0, np.zeros((2, 1), np.float32))
+    timeline.read(0, np.zeros((2, 1), np.float32))
+    compiled_before = [len(function.signatures) for function in (timeline_write, timeline_read)]
     interleaved = np.arange(40, dtype=np.float32).reshape(20, 2)
+    interleaved.flags.writeable = False
     timeline.write(5, interleaved.T)
-    out = np.zeros((20, 2), np.float32)
+    out = np.full((30, 2), UNTOUCHED, np.float32)
     assert timeline.read(5, out.T) == (0, 20)
-    np.testing.assert_array_equal(out, interleaved)
+    np.testing.assert_array_equal(out[:20], interleaved)
+    assert (out[20:] == UNTOUCHED).all()
+    timeline.write(25, np.ones((2, 9), np.float32)[:, 2:5])
+    assert timeline.end == 28
+    assert compiled_before == [len(function.signatures) for function in (timeline_write, timeline_read)]
 
 
 def killed_during_write(timeline, frames, spoilt):
