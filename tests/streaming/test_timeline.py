@@ -140,15 +140,18 @@ def test_a_killed_write_spoils_nothing_that_can_be_read(spoilt):
     assert timeline.epoch == 1
 
 
-def test_a_writer_killed_while_opening_a_run_is_healed_by_the_next():
+@pytest.mark.parametrize("stores", [0, 1, 2, 3])
+def test_a_writer_killed_while_opening_a_run_is_healed_by_the_next(stores):
     timeline = new_timeline(10)
     timeline.write(100, np.ones((2, 4), np.float32))
     timeline.header[EPOCH] += 1
-    timeline.header[END] = 50
+    for counter in [CLAIM, START, END][:stores]:
+        timeline.header[counter] = 50
     assert len(readable(timeline)) == 0
     # Even where the next writer's frame happens to be what END says.
-    timeline.write(50, np.ones((2, 3), np.float32))
-    assert readable(timeline) == range(50, 53)
+    frame = timeline.end
+    timeline.write(frame, np.ones((2, 3), np.float32))
+    assert readable(timeline) == range(frame, frame + 3)
     assert timeline.header[EPOCH] % 2 == 0 and timeline.epoch == 2
 
 

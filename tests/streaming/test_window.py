@@ -71,12 +71,18 @@ def test_windows_of_an_old_run_are_lost():
 class RunOpensBetween(Timeline):
     """A timeline on which a new run opens just before the audio is read."""
 
+    new_run = (0, 0)
+
     def read(self, frame, out):
-        self.write(frame + 10, np.ones((1, 200), np.float32))
+        first, frames = self.new_run
+        self.write(first, np.ones((1, frames), np.float32))
         return super().read(frame, out)
 
 
-def test_a_run_that_opens_meanwhile_is_lost():
+# The second run has lost the window's first frames, and yet begins where the old run's silence was.
+@pytest.mark.parametrize("new_run", [(START - 18, 200), (START - 300, 540)])
+def test_a_run_that_opens_meanwhile_is_lost(new_run):
     timeline = ramp_timeline(256, [(START, 200)])
     racing = RunOpensBetween(timeline.header, timeline.data)
-    assert read_window(racing, START + 200, np.empty((1, 128), np.float32)) is LOST
+    racing.new_run = new_run
+    assert read_window(racing, START + 100, np.empty((1, 128), np.float32)) is LOST
