@@ -10,6 +10,7 @@ from streaming.timeline import (
     END,
     EPOCH,
     HEADER_WORDS,
+    START,
     Timeline,
     TimelineError,
     timeline_read,
