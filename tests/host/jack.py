@@ -1,9 +1,9 @@
 """A sound card for tests: one fresh `jackd` on the dummy driver, and an independent player and recorder.
 
-The player and the recorder are JACK clients in a process of their own (`python -m tests.host.jack SERVER
-...`), so the interpreter lock of the test never touches them. The recorder holds what was played and what
-came back in one recording: their distance is the latency, whatever else happened. They are two clients, since one
-that is both would close a loop in the graph, and JACK delays a loop by one block.
+The player and the recorder are JACK clients in a process of their own, so the interpreter lock of the test
+never touches them. The recorder holds what was played and what came back in one recording: their distance is
+the latency, whatever else happened. They are two clients, since one that is both would close a loop in the
+graph, and JACK delays a loop by one block.
 """
 
 from __future__ import annotations
