@@ -1,5 +1,6 @@
 """The project's own causal band-split RoFormer: a whole-signal forward and the same frame by frame."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,20 +15,22 @@ from model.stft import CausalSTFT
 class CausalState:
     """The past that `advance` carries: a ring of keys and values per layer. Allocated once, written in place.
 
-    `slot_positions` [ring] says which spectral frame lies in each place of the ring (far past: none);
-    `capacity` is how many spectral frames one step may write.
+    `step` computes masks from the next frames and these rings (the model's own, or a captured graph of it);
+    `rings` holds keys and values of the first layer, of the second, ...; `slot_positions` [ring] says which
+    spectral frame lies in each place of a ring (far past: none); `capacity` is how many spectral frames one
+    step may write.
     """
 
-    caches: list[LayerCache]
+    step: Callable[..., Tensor]
+    rings: list[Tensor]
     slot_positions: Tensor
     capacity: int
     position: int = 0
 
     def reset(self) -> None:
         """Back to the start of a signal, in place. Zeroing matters: a stale NaN times weight 0 is a NaN."""
-        for cache in self.caches:
-            cache.keys.zero_()
-            cache.values.zero_()
+        for ring in self.rings:
+            ring.zero_()
         self.slot_positions.fill_(-(1 << 40))
         self.position = 0
 
@@ -84,8 +87,9 @@ class CausalBSRoformer(nn.Module):
         config, like = self.config, self.rotations
         ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands) * config.heads
         keys, values = (rows, config.dim_head, ring), (rows, ring, config.dim_head)
-        caches = [LayerCache(like.new_empty(keys), like.new_empty(values)) for _ in self.blocks]
-        state = CausalState(caches, torch.empty(ring, dtype=torch.long, device=like.device), capacity)
+        rings = [like.new_empty(shape) for _ in self.blocks for shape in (keys, values)]
+        slot_positions = torch.empty(ring, dtype=torch.long, device=like.device)
+        state = CausalState(self.step, rings, slot_positions, capacity)
         state.reset()
         return state
 
@@ -96,19 +100,26 @@ class CausalBSRoformer(nn.Module):
         They equal the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
         """
         pieces = torch.split(spectrum, state.capacity, dim=2)
-        stems = [piece.unsqueeze(1) * self._step(piece, state) for piece in pieces]
+        stems = [self._separate(piece, state) for piece in pieces]
         return stems[0] if len(stems) == 1 else torch.cat(stems, dim=3)
 
-    def _step(self, spectrum: Tensor, state: CausalState) -> Tensor:
-        context = self._context(spectrum.shape[2], state)
+    def step(
+        self, spectrum: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, *rings: Tensor
+    ) -> Tensor:
+        """Masks of the next frames; writes to the rings. Tensors only, so that a graph can capture it."""
+        context = TimeContext(rotations, slots, bias)
         x = self.features(spectrum)
-        for block, cache in zip(self.blocks, state.caches, strict=True):
-            x = block.advance(x, context, cache)  # type: ignore[operator]
+        for block, keys, values in zip(self.blocks, rings[::2], rings[1::2], strict=True):
+            x = block.advance(x, context, LayerCache(keys, values))  # type: ignore[operator]
         masks: Tensor = self.masks(x)
         return masks
 
-    def _context(self, frames: int, state: CausalState) -> TimeContext:
-        """Claim the next places of the ring and say which of its places each frame may attend to."""
+    def _separate(self, spectrum: Tensor, state: CausalState) -> Tensor:
+        masks = state.step(spectrum, *self.context(spectrum.shape[2], state), *state.rings)
+        return spectrum.unsqueeze(1) * masks
+
+    def context(self, frames: int, state: CausalState) -> tuple[Tensor, Tensor, Tensor]:
+        """Claim the next places of the ring: rotations, places and attention bias, as in TimeContext."""
         positions = torch.arange(state.position, state.position + frames, device=self.rotations.device)
         slots = positions % state.slot_positions.numel()
         state.slot_positions.index_copy_(0, slots, positions)
@@ -116,7 +127,7 @@ class CausalBSRoformer(nn.Module):
         age = positions[:, None] - state.slot_positions
         bias = torch.zeros_like(age, dtype=self.rotations.dtype)
         bias.masked_fill_((age < 0) | (age >= self.config.past_frames), -torch.inf)
-        return TimeContext(self._rotations(positions), slots, bias)
+        return self._rotations(positions), slots, bias
 
     def _rotations(self, positions: Tensor) -> Tensor:
         """Complex [spectral_frames, dim_head / 2]."""

@@ -278,7 +278,7 @@ class StemMasks(nn.Module):
         hidden = self.hidden(self.norm(x).permute(2, 0, 1, 3).flatten(1, 2)).tanh()
         hidden = hidden.view(*hidden.shape[:2], self.stems, -1).transpose(1, 2)
         parts = [self._group(hidden, g, net) for g, net in zip(self.groups, self.outputs, strict=True)]
-        real, imaginary = at_least_float32(torch.cat(parts, dim=-1))
+        real, imaginary = at_least_float32(torch.cat(parts, dim=-1)).unbind()
         masks = torch.complex(real.sigmoid(), imaginary.tanh())
         return masks.view(self.stems, batch, frames, *masks.shape[2:]).permute(1, 0, 3, 2, 4)
 

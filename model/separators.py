@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
+from model.graph import capture_step
 
 WARM_UP_HOPS = 8
 """Enough for every lazily made plan, buffer and kernel choice to exist."""
@@ -34,6 +35,7 @@ class CausalSeparator:
         """Settle threads and kernels, then freeze what exists: a later garbage collection costs nothing."""
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
+        capture_step(self._stream.model, self._stream.state)
         stems = np.zeros((len(self.stem_names), *self._mixture.shape), dtype=np.float32)
         for _ in range(WARM_UP_HOPS):
             self.separate(self._mixture.numpy(), stems)

@@ -11,6 +11,8 @@ from model.causal import CausalBSRoformer
 from model.causal_layers import banded_attention, periodic_rotary, rotate_pairs
 from model.config import CausalConfig, ConfigError
 from model.stft import CausalSTFT, causal_windows
+from tests.model import builders
+from tests.model.builders import random_model
 
 SMALL = CausalConfig(
     stem_names=("vocals", "drums"),
@@ -27,22 +29,8 @@ SMALL = CausalConfig(
 )
 
 
-def model_of(config: CausalConfig) -> CausalBSRoformer:
-    """Random weights, large enough that masks differ by far more than the tolerance."""
-    torch.manual_seed(3)
-    model = CausalBSRoformer(config).eval()
-    for output in model.masks.outputs:
-        output.weight.data.mul_(10)
-    return model
-
-
 def noise(channels: int, frames: int, batch: int = 1) -> Tensor:
-    """Noise whose level wanders over 40 dB, with a silent stretch."""
-    generator = torch.Generator().manual_seed(7)
-    level = 10 ** torch.linspace(-2, 0, frames).roll(frames // 3)
-    audio = 0.3 * level * torch.randn(batch, channels, frames, generator=generator)
-    audio[..., frames // 4 : frames // 4 + frames // 10] = 0
-    return audio
+    return torch.from_numpy(builders.noise(batch * channels, frames)).view(batch, channels, frames)
 
 
 def advance_in(model: CausalBSRoformer, spectrum: Tensor, cuts: list[int], capacity: int) -> Tensor:
@@ -68,7 +56,7 @@ def cuts_of(total: int, sizes: list[int]) -> list[int]:
     ("sizes", "capacity"), [([1], 1), ([5], 5), ([1, 7, 3], 4), ([64], 64), ([11, 12, 13], 1), ([200], 32)]
 )
 def test_any_cut_equals_the_whole_signal(channels: int, sizes: list[int], capacity: int) -> None:
-    model = model_of(dataclasses.replace(SMALL, channels=channels))
+    model = random_model(dataclasses.replace(SMALL, channels=channels))
     spectrum = model.stft(noise(channels, 100 * SMALL.hop_frames, batch=2))
     expected = whole_spectra(model, spectrum)
     actual = advance_in(model, spectrum, cuts_of(spectrum.shape[2], sizes), capacity)
@@ -77,7 +65,7 @@ def test_any_cut_equals_the_whole_signal(channels: int, sizes: list[int], capaci
 
 
 def test_equality_is_exact_in_float64_beyond_the_rotary_period() -> None:
-    model = model_of(SMALL).double()
+    model = random_model(SMALL).double()
     spectrum = model.stft(noise(2, 200 * SMALL.hop_frames).double())
     assert spectrum.shape[2] > 3 * SMALL.rotary_period
     actual = advance_in(model, spectrum, [1] * spectrum.shape[2], capacity=1)
@@ -86,21 +74,21 @@ def test_equality_is_exact_in_float64_beyond_the_rotary_period() -> None:
 
 @pytest.mark.parametrize("run_before", [1, 12, 77])
 def test_reset_starts_a_new_signal_in_place_even_after_nan(run_before: int) -> None:
-    model = model_of(SMALL)
+    model = random_model(SMALL)
     spectrum = model.stft(noise(2, 60 * SMALL.hop_frames))
     state = model.new_state(capacity=3)
-    addresses = [cache.keys.data_ptr() for cache in state.caches]
+    addresses = [ring.data_ptr() for ring in state.rings]
     model.advance(spectrum[:, :, :run_before], state)
     model.advance(spectrum[:, :, :2] * torch.nan, state)
     state.reset()
     torch.testing.assert_close(
         model.advance(spectrum, state), whole_spectra(model, spectrum), rtol=0, atol=1e-4
     )
-    assert [cache.keys.data_ptr() for cache in state.caches] == addresses
+    assert [ring.data_ptr() for ring in state.rings] == addresses
 
 
 def test_stem_audio_ignores_the_future() -> None:
-    model, hop = model_of(SMALL), SMALL.hop_frames
+    model, hop = random_model(SMALL), SMALL.hop_frames
     audio = noise(2, 50 * hop)
     changed = audio.clone()
     changed[..., 30 * hop :] = noise(2, 20 * hop)
@@ -111,7 +99,7 @@ def test_stem_audio_ignores_the_future() -> None:
 
 
 def test_time_layers_forget_after_past_frames() -> None:
-    model = model_of(SMALL)
+    model = random_model(SMALL)
     reach = SMALL.depth * (SMALL.past_frames - 1)
     spectrum = model.stft(noise(2, 60 * SMALL.hop_frames))
     changed = spectrum.clone()
@@ -200,16 +188,16 @@ def test_impossible_configurations_are_refused_in_one_line(change: dict, message
     assert "\n" not in str(caught.value)
 
 
-def test_twenty_seconds_of_the_built_in_configuration_hop_by_hop() -> None:
-    model = model_of(CausalConfig())
-    check_hop_by_hop(model, seconds=20)
+@pytest.mark.parametrize(("config", "seconds"), [(builders.SMALL_LIVE, 20), (CausalConfig(), 3)])
+def test_many_seconds_hop_by_hop(config: CausalConfig, seconds: int) -> None:
+    check_hop_by_hop(random_model(config), seconds)
 
 
 @pytest.mark.slow
 def test_ten_minutes_hop_by_hop() -> None:
     small = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "mask_hidden": 8}
     config = dataclasses.replace(CausalConfig(), **small, channels=1, stem_names=("vocals", "drums"))
-    check_hop_by_hop(model_of(config), seconds=600)
+    check_hop_by_hop(random_model(config), seconds=600)
 
 
 def check_hop_by_hop(model: CausalBSRoformer, seconds: int) -> None:
