@@ -49,8 +49,8 @@ def complain(error: Exception) -> None:
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Decorate the function of a click command (below its options).
 
-    An expected error becomes one line on stderr and exit code 2, Ctrl-C becomes exit code 130. Anything else is
-    a bug and keeps its traceback.
+    An expected error becomes one line on stderr and exit code 2, Ctrl-C becomes exit code 130. Anything else
+    is a bug and keeps its traceback.
 
     Threads: main.
     """
