@@ -243,32 +243,41 @@ class LiveApp:
         self.device: AudioDevice | None = None
         self.budget: LatencyBudget | None = None
         self._blocks = BlockRange(0, 0)
+        self._engine: Engine | None = None  # the C side holds only addresses
 
     def start(self) -> None:
-        """Start children and device, look at the blocks that come, and go live. Errors: DeviceError, StartError."""
-        bridge, stream = self.bridge, self.settings.stream
-        bridge.start_children()
-        engine = bridge.make_engine(stream.input_channels, stream.output_channels)
-        self.device = AudioDevice(
-            stream,
-            engine_callback(engine, self.settings.callback),
-            lambda: bridge.session.health.count(BLOCKS),
-            lambda event, detail: self._on_event("device", state=event, detail=detail),
-        )
-        self.device.open()
+        """Open the device, start the children, look at the blocks that come, and go live.
+
+        Errors: DeviceError, StartError.
+        """
+        self._open_device()
+        assert self.device is not None
+        self.bridge.start_children()
         self.device.start()
         self._on_event("streaming")
         self._await_blocks()
         self._blocks = self._seen_blocks()
         self.budget = self._declared(self._blocks)
         self._await_stems(self.budget)
-        bridge.open_epoch(self.budget)
+        self.bridge.open_epoch(self.budget)
         self._on_event(
             "live",
             block_frames=self._blocks.most,
-            separator_pid=bridge.children["separator"].pid,
+            separator_pid=self.bridge.children["separator"].pid,
             **self.budget.as_dict(),
         )
+
+    def _open_device(self) -> None:
+        """Open, not start: what is wrong with a device should be said before a model is loaded."""
+        bridge, stream = self.bridge, self.settings.stream
+        self._engine = bridge.make_engine(stream.input_channels, stream.output_channels)
+        self.device = AudioDevice(
+            stream,
+            engine_callback(self._engine, self.settings.callback),
+            lambda: bridge.session.health.count(BLOCKS),
+            lambda event, detail: self._on_event("device", state=event, detail=detail),
+        )
+        self.device.open()
 
     def _declared(self, blocks: BlockRange) -> LatencyBudget:
         return self.bridge.budget(blocks, self._adapter())
@@ -294,9 +303,7 @@ class LiveApp:
         """Go live only when stems reach as far back as the first block of the epoch will read."""
         session = self.bridge.session
         wait_until(
-            lambda: all(
-                raw.epoch and session.dry.end - budget.total_frames >= raw.start for raw in session.raw
-            ),
+            lambda: all(raw.start <= session.dry.end - budget.total_frames < raw.end for raw in session.raw),
             "The separator is ready but gives no stems: see `stembridge doctor`.",
         )
 
@@ -320,5 +327,5 @@ class LiveApp:
             self.device.stop()
             self.device.close()
             self._on_event("device_closed")
-            self.device = None
+            self.device = self._engine = None
         self.bridge.close()

@@ -15,7 +15,7 @@ from host.child import Message, emit, read_messages, run_child
 from host.plugins import Chain, ChainError, Chains
 from streaming.health import PLUGINS
 from streaming.session import Session
-from streaming.worker import HopWorker, run
+from streaming.worker import HopWorker, compile_loop, run
 
 
 def build_stages(session: Session, chains: Chains) -> list[Chain]:
@@ -63,6 +63,7 @@ def play(session: Session, options: Message) -> None:
     left = threading.Event()
     read_messages(lambda message: None, left.set, sys.stdin)
     stages = build_stages(session, options["chains"])
+    compile_loop()
     workers = build_workers(session, stages)
     emit("ready", held_frames={stage.stem_names[0]: stage.held_frames for stage in stages})
     run(workers, session.wake_plugins, left.is_set, failure_reporter(stages))

@@ -12,7 +12,7 @@ import threading
 from host.child import Message, emit, read_messages, run_child
 from host.models import open_separator
 from streaming.session import Session
-from streaming.worker import HopWorker, run
+from streaming.worker import HopWorker, compile_loop, run
 
 
 def separate(session: Session, options: Message) -> None:
@@ -21,6 +21,7 @@ def separate(session: Session, options: Message) -> None:
     read_messages(lambda message: None, left.set, sys.stdin)
     stage = open_separator(options["model"], session.spec.sample_rate_hz)
     stage.warm_up()
+    compile_loop()
     worker = HopWorker(session.dry, session.raw, stage, session.health)
     emit("ready")
     run([worker], session.wake_separator, left.is_set, session.wake_plugins.post)

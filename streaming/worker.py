@@ -9,8 +9,8 @@ import numpy as np
 
 from streaming.health import HOPS, INVALID_HOPS, JOINS, SEPARATOR, Health
 from streaming.overlap_add import OverlapAdd
-from streaming.separator import Separator, fade_frames
-from streaming.timeline import Timeline
+from streaming.separator import Separator, SignatureSeparator, fade_frames
+from streaming.timeline import HEADER_WORDS, Timeline
 from streaming.wakeup import Wakeup
 from streaming.window import WindowState, read_window
 
@@ -107,6 +107,18 @@ class HopWorker:
             self.health.record_hop(seconds)
         else:
             self.health.counters[self.role, HOPS] += 1
+
+
+def compile_loop() -> None:
+    """Run one hop on memory of its own, so that a worker on live timelines never waits for the compiler."""
+    stage = SignatureSeparator(stem_names=("vocals",), channels=1)
+    header, data = np.zeros((2, HEADER_WORDS), np.int64), np.zeros((2, 1, stage.hop_frames), np.float32)
+    source, sink = Timeline(header[0], data[0]), Timeline(header[1], data[1])
+    health = Health(*(np.zeros(field.shape, field.dtype) for field in Health.fields()))
+    worker = HopWorker(source, [sink], stage, health)
+    source.write(0, np.zeros((1, stage.hop_frames), np.float32))
+    worker.step()
+    sink.write(0, data[0])
 
 
 def run(
