@@ -1,0 +1,158 @@
+"""Audio files: exact where they can be, one clear line where they cannot, and nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pedalboard.io import AudioFile
+
+from host.audio_files import (
+    AudioFileError,
+    AudioFileWarning,
+    AudioFileWriter,
+    read_audio,
+    to_stereo,
+    write_audio,
+)
+from streaming.separator import Audio
+
+
+def noise(channels: int = 2, frames: int = 1000) -> Audio:
+    return np.random.default_rng(5).standard_normal((channels, frames), np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 64])
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 192000])
+def test_a_float_wav_comes_back_to_the_bit(tmp_path: Path, channels: int, rate_hz: int) -> None:
+    audio = noise(channels)  # well above full scale
+    write_audio(tmp_path / "a.wav", audio, rate_hz)
+    back, back_hz = read_audio(tmp_path / "a.wav")
+    assert np.array_equal(back, audio) and back_hz == rate_hz and back.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav"])
+def test_24_bits_keep_24_bits(tmp_path: Path, name: str) -> None:
+    audio = np.clip(0.2 * noise(), -0.99, 0.99)
+    write_audio(tmp_path / name, audio, 48000, "int24")
+    assert np.max(np.abs(read_audio(tmp_path / name)[0] - audio)) <= 2**-22
+
+
+def test_pieces_add_up_to_the_file(tmp_path: Path) -> None:
+    audio = noise(frames=1000)
+    with AudioFileWriter(tmp_path / "new" / "a.wav", 44100, 2) as file:
+        for start, end in ((0, 1), (1, 65), (65, 65), (65, 1000)):
+            file.write(audio[:, start:end])
+        assert file.frames == 1000
+    assert np.array_equal(read_audio(tmp_path / "new" / "a.wav")[0], audio)
+
+
+def test_longer_than_one_read(tmp_path: Path) -> None:
+    audio = noise(1, 300_001)
+    write_audio(tmp_path / "a.wav", audio, 44100)
+    assert np.array_equal(read_audio(tmp_path / "a.wav")[0], audio)
+
+
+def test_an_error_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.wav"
+    write_audio(target, noise(), 44100)
+    before = target.read_bytes()
+    with pytest.raises(KeyboardInterrupt), AudioFileWriter(target, 44100, 2) as file:
+        file.write(noise())
+        assert len(list(tmp_path.iterdir())) == 2  # the part lies beside its target
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    assert target.read_bytes() == before
+
+
+def test_nothing_has_the_name_before_it_is_whole(tmp_path: Path) -> None:
+    file = AudioFileWriter(tmp_path / "a.wav", 44100, 2)
+    file.write(noise())
+    assert not (tmp_path / "a.wav").exists()
+    file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_a_target_that_turns_out_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").mkdir()
+    file = AudioFileWriter(tmp_path / "a.wav", 44100, 2)
+    file.write(noise())
+    with pytest.raises(AudioFileError, match="cannot be written"):
+        file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_samples_that_are_no_numbers_count_as_0_and_it_is_said(tmp_path: Path) -> None:
+    audio = noise()
+    audio[0, 3], audio[1, 4], audio[1, 5] = np.nan, np.inf, -np.inf
+    write_audio(tmp_path / "a.wav", audio, 44100)
+    with pytest.warns(AudioFileWarning, match="3 samples were no numbers"):
+        back, _ = read_audio(tmp_path / "a.wav")
+    assert np.array_equal(back, np.nan_to_num(audio, nan=0, posinf=0, neginf=0))
+
+
+def test_unreadable_files_say_why(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("hello " * 100)
+    (tmp_path / "folder.wav").mkdir()
+    with AudioFile(str(tmp_path / "zero.wav"), "w", 44100, 2):
+        pass
+    with AudioFile(str(tmp_path / "slow.wav"), "w", 4000, 1) as file:
+        file.write(noise(1))
+    with AudioFile(str(tmp_path / "wide.wav"), "w", 44100, 65) as file:
+        file.write(noise(65))
+    expected = {
+        "missing.wav": "no such file",
+        "folder.wav": "no such file",
+        "empty.wav": "cannot be read as audio",
+        "text.wav": "cannot be read as audio",
+        "zero.wav": "0 frames",
+        "slow.wav": "4000 Hz",
+        "wide.wav": "65 channels",
+    }
+    for name, says in expected.items():
+        with pytest.raises(AudioFileError, match=says) as caught:
+            read_audio(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "channels", "sample_format", "says"),
+    [
+        ("a.mp3", 44100, 2, "float32", "end the name in .wav or .flac"),
+        ("a.flac", 44100, 2, "float32", "FLAC holds no float samples"),
+        ("a.flac", 44100, 9, "int24", "takes 1 to 8"),
+        ("a.wav", 44100, 0, "float32", "takes 1 to 64"),
+        ("a.wav", 4000, 2, "float32", "4000 Hz"),
+        ("file/a.wav", 44100, 2, "float32", "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, name: str, rate_hz: int, channels: int, sample_format: str, says: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AudioFileError, match=says):
+        AudioFileWriter(tmp_path / name, rate_hz, channels, sample_format)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_channel_count_than_declared_is_refused(tmp_path: Path) -> None:
+    says = pytest.raises(AudioFileError, match="1 channels given, 2 declared")
+    with says, AudioFileWriter(tmp_path / "a.wav", 44100, 2) as file:
+        file.write(noise(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_any_channels_become_two() -> None:
+    stereo = noise()
+    assert to_stereo(stereo) is stereo
+    mono = noise(1)
+    assert np.array_equal(to_stereo(mono), np.concatenate([mono, mono]))
+    quad = np.array([[1], [2], [3], [4]], np.float32)
+    assert to_stereo(quad).tolist() == [[2], [3]]
+    surround = np.array([[1], [2], [4], [100], [8], [16]], np.float32)
+    np.testing.assert_allclose(
+        to_stereo(surround)[:, 0], [1 + np.sqrt(0.5) * 12, 2 + np.sqrt(0.5) * 20], rtol=1e-6
+    )
+    assert to_stereo(noise(3)).shape == (2, 1000) and to_stereo(noise(64)).dtype == np.float32
