@@ -188,16 +188,17 @@ def test_impossible_configurations_are_refused_in_one_line(change: dict, message
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("config", "seconds"), [(builders.SMALL_LIVE, 20), (CausalConfig(), 3)])
+SMALL_MONO = dataclasses.replace(builders.SMALL_LIVE, channels=1, stem_names=("vocals", "drums"))
+
+
+@pytest.mark.parametrize(("config", "seconds"), [(SMALL_MONO, 20), (CausalConfig(), 3)])
 def test_many_seconds_hop_by_hop(config: CausalConfig, seconds: int) -> None:
     check_hop_by_hop(random_model(config), seconds)
 
 
 @pytest.mark.slow
 def test_ten_minutes_hop_by_hop() -> None:
-    small = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "mask_hidden": 8}
-    config = dataclasses.replace(CausalConfig(), **small, channels=1, stem_names=("vocals", "drums"))
-    check_hop_by_hop(random_model(config), seconds=600)
+    check_hop_by_hop(random_model(SMALL_MONO), seconds=600)
 
 
 def check_hop_by_hop(model: CausalBSRoformer, seconds: int) -> None:
