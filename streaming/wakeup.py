@@ -11,7 +11,6 @@ import math
 import os
 import sys
 import time
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +116,7 @@ class PollingWakeup:
 
 
 if sys.platform.startswith("linux"):
-    Wakeup: Any = SemaphoreWakeup
+    Wakeup = SemaphoreWakeup
     wakeup_post = semaphore_post
 else:
     Wakeup = PollingWakeup
