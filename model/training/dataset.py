@@ -85,7 +85,9 @@ class ItemStream:
         self._instruments = instruments(sources.one_shots)
         self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
         self._accompaniments = ["synthetic"]
-        self._accompaniments += ["background"] * bool(sources.backgrounds) + ["recorded"] * bool(sources.songs)
+        self._accompaniments += ["background"] * bool(sources.backgrounds) + ["recorded"] * bool(
+            sources.songs
+        )
         self._accompaniments += ["sequenced"] * bool(self._instruments.kits)
         self._voices = ["synthetic"] + ["singing"] * bool(sources.singing) + ["speech"] * bool(sources.speech)
         self._voices += ["recorded"] * bool(sources.songs)
@@ -127,7 +129,8 @@ class ItemStream:
         return self._pool_song(kind, int(rng.integers(_POOL_SONGS)))
 
     def _pool_song(self, kind: str, index: int) -> StemSong:
-        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {_POOL_SONG_S} {sorted(self._sources.one_shots)}"
+        one_shots = sorted(self._sources.one_shots)
+        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {_POOL_SONG_S} {one_shots}"
         makers: dict[str, Callable[[], Audio]] = {
             "synthetic": lambda: song(self._seed, index, _POOL_SONG_S),
             "sequenced": lambda: sequenced_song(self._instruments, self._seed, index, _POOL_SONG_S),
@@ -150,7 +153,9 @@ class ItemStream:
     def _background(self, rng: Rng) -> Audio:
         backgrounds = self._sources.backgrounds
         stems = np.zeros((4, 2, self._frames), dtype=np.float32)
-        stems[3] = levelled(self._audible(rng, backgrounds[rng.integers(len(backgrounds))]), rng.uniform(-24, -17))
+        stems[3] = levelled(
+            self._audible(rng, backgrounds[rng.integers(len(backgrounds))]), rng.uniform(-24, -17)
+        )
         return stems
 
     def _whole_song(self, rng: Rng, source: StemSong) -> tuple[Audio, bool, bool]:
@@ -211,7 +216,9 @@ class ItemStream:
             pcm = recordings[int(rng.choice(len(recordings), p=seconds / seconds.sum()))]
             phrase = levelled(excerpt(pcm, 0, int(pcm.shape[-1] / ratio), ratio), -20.0 + rng.uniform(-3, 3))
             add_at(sound, at, phrase)
-            at += int(phrase.shape[-1] * (0.6 if rng.random() < 0.15 else 1.0)) + frames_of(rng.uniform(0.0, 0.6))
+            at += int(phrase.shape[-1] * (0.6 if rng.random() < 0.15 else 1.0)) + frames_of(
+                rng.uniform(0.0, 0.6)
+            )
         return sound
 
     def _with_effects(self, rng: Rng, sound: Audio) -> Audio:

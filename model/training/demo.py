@@ -57,10 +57,20 @@ def _vocals(rng: np.random.Generator, frames: int) -> Audio:
     """A lead voice, and a quiet third above it in the second half, with echo and a hall."""
     notes = [_note(at, length * 0.97, pitch, 0.85) for at, length, pitch, *_ in _MELODY]
     words = [Syllable(*word) for _, _, _, *word in _MELODY]
-    lead = Voice(size=1.12, tilt=1.1, breath=0.035, vibrato_cents=38.0, vibrato_hz=5.4, glide_s=0.08, scoop_semitones=0.6)
+    lead = Voice(
+        size=1.12,
+        tilt=1.1,
+        breath=0.035,
+        vibrato_cents=38.0,
+        vibrato_hz=5.4,
+        glide_s=0.08,
+        scoop_semitones=0.6,
+    )
     sound = panned(sing(rng, lead, notes, words, frames), 0.0)
     harmony = [n for n in notes if n.start_s >= 20 * _BEAT_S]
-    above = [Note(n.start_s + 0.015, n.length_s, n.pitch - 5.0 + (n.pitch in (62, 69, 71)), 0.5) for n in harmony]
+    above = [
+        Note(n.start_s + 0.015, n.length_s, n.pitch - 5.0 + (n.pitch in (62, 69, 71)), 0.5) for n in harmony
+    ]
     second = Voice(size=1.05, tilt=1.3, breath=0.06, vibrato_cents=30.0, vibrato_hz=5.0)
     sound += 0.3 * panned(sing(rng, second, above, words[-len(above) :], frames), -0.5)
     sound = compressed(levelled(band(sound, 110.0, 15_000.0), -18.0), -24.0, 2.5)
@@ -83,7 +93,9 @@ def _drums(rng: np.random.Generator, frames: int) -> Audio:
 
 
 def _bass(rng: np.random.Generator, frames: int) -> Audio:
-    patch = Patch(slope=1.2, cutoff_hz=420.0, brightness=2.5, bright_s=0.12, decay_s=1.6, release_s=0.06, width=0.0)
+    patch = Patch(
+        slope=1.2, cutoff_hz=420.0, brightness=2.5, bright_s=0.12, decay_s=1.6, release_s=0.06, width=0.0
+    )
     notes = []
     for bar, root in enumerate(_ROOTS[1:BARS], 1):
         line = ((0.0, 1.4, 0), (1.5, 0.9, 0), (2.5, 0.45, 12), (3.0, 0.45, 7), (3.5, 0.45, 12))
@@ -94,12 +106,38 @@ def _bass(rng: np.random.Generator, frames: int) -> Audio:
 
 def _other(rng: np.random.Generator, frames: int) -> Audio:
     """A warm pad, an electric piano and a plucked arpeggio."""
-    pad = Patch(slope=1.1, cutoff_hz=1100.0, brightness=1.0, attack_s=0.25, decay_s=20.0, release_s=0.6, voices=3, detune_cents=9, width=0.9)
-    piano = Patch(slope=1.6, cutoff_hz=1500.0, brightness=3.0, bright_s=0.15, even=0.5, decay_s=1.2, release_s=0.2, width=0.3)
-    pluck = Patch(slope=0.9, cutoff_hz=1300.0, brightness=4.0, bright_s=0.05, decay_s=0.35, release_s=0.15, width=0.7)
+    pad = Patch(
+        slope=1.1,
+        cutoff_hz=1100.0,
+        brightness=1.0,
+        attack_s=0.25,
+        decay_s=20.0,
+        release_s=0.6,
+        voices=3,
+        detune_cents=9,
+        width=0.9,
+    )
+    piano = Patch(
+        slope=1.6,
+        cutoff_hz=1500.0,
+        brightness=3.0,
+        bright_s=0.15,
+        even=0.5,
+        decay_s=1.2,
+        release_s=0.2,
+        width=0.3,
+    )
+    pluck = Patch(
+        slope=0.9, cutoff_hz=1300.0, brightness=4.0, bright_s=0.05, decay_s=0.35, release_s=0.15, width=0.7
+    )
     chords = [*enumerate(_CHORDS[:BARS]), (BARS, (57, 60, 64))]
     pads = [_note(4 * bar, 4.0 if bar < BARS else 1.0, p, 0.7) for bar, chord in chords for p in chord]
-    stabs = [_note(4 * bar + b, 1.2, p + 12, 0.7) for bar, chord in chords[:BARS] for b in (0.0, 1.5, 3.0) for p in chord]
+    stabs = [
+        _note(4 * bar + b, 1.2, p + 12, 0.7)
+        for bar, chord in chords[:BARS]
+        for b in (0.0, 1.5, 3.0)
+        for p in chord
+    ]
     order = (0, 1, 2, 1, 0, 2, 1, 2)
     steps = [
         _note(4 * bar + s / 2, 0.45, chord[i] + 12 + 12 * (s % 4 == 2), 0.6 + 0.2 * (s % 2 == 0))
@@ -128,5 +166,7 @@ def write_demo(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, stem in zip(STEM_NAMES, demo_song(), strict=True):
-        with AudioFile(str(folder / f"{name}.ogg"), "w", samplerate=RATE_HZ, num_channels=2, quality="160 kbps") as file:
+        with AudioFile(
+            str(folder / f"{name}.ogg"), "w", samplerate=RATE_HZ, num_channels=2, quality="160 kbps"
+        ) as file:
             file.write(stem)

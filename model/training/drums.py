@@ -31,7 +31,7 @@ class Hit:
 
 
 def _decay(frames: int, seconds: float) -> Audio:
-    return np.exp(-np.arange(frames, dtype=np.float32) / (seconds * RATE_HZ))
+    return np.asarray(np.exp(-np.arange(frames, dtype=np.float32) / (seconds * RATE_HZ)), dtype=np.float32)
 
 
 def _sweep(frames: int, from_hz: float, to_hz: float, seconds: float) -> Audio:
@@ -55,7 +55,9 @@ def snare(rng: Rng) -> Audio:
     shell = _sweep(frames, tune * 1.5, tune, 0.02) + 0.5 * _sweep(frames, tune * 2.4, tune * 1.8, 0.01)
     wires = band(noise(rng, frames, 2), rng.uniform(500, 1800), rng.uniform(8000, 15_000))
     mono = panned(shell * _decay(frames, rng.uniform(0.03, 0.09)), 0.0)
-    return mono * rng.uniform(0.3, 1.0) + wires * _decay(frames, rng.uniform(0.05, 0.16)) * rng.uniform(0.3, 0.7)
+    return mono * rng.uniform(0.3, 1.0) + wires * _decay(frames, rng.uniform(0.05, 0.16)) * rng.uniform(
+        0.3, 0.7
+    )
 
 
 def clap(rng: Rng) -> Audio:
@@ -75,7 +77,9 @@ def cymbal(rng: Rng, seconds: float) -> Audio:
     sizzle = band(noise(rng, frames, 2), rng.uniform(3500, 7500), 16_000.0)
     t = np.arange(frames) / RATE_HZ
     ring = sum(np.sign(np.sin(2 * np.pi * f * t)) for f in rng.uniform(400, 1100, 5))
-    metal = panned(band(np.asarray(ring, dtype=np.float32)[None], 5000.0, 15_000.0)[0], rng.uniform(-0.3, 0.3))
+    metal = panned(
+        band(np.asarray(ring, dtype=np.float32)[None], 5000.0, 15_000.0)[0], rng.uniform(-0.3, 0.3)
+    )
     return (sizzle + rng.uniform(0.2, 1.0) * metal) * _decay(frames, seconds)
 
 
@@ -126,7 +130,7 @@ STYLES = tuple(_PATTERNS)
 
 
 def drum_bar(rng: Rng, style: str, start_s: float, step_s: float, fill: bool) -> list[Hit]:
-    """One 4/4 bar of sixteenth steps with human velocities; `fill` turns its last beat into toms and snare."""
+    """One 4/4 bar of sixteenth steps with human velocities; `fill` makes its last beat toms and snare."""
     hits = []
     for drum, steps in _PATTERNS[style].items():
         for step, mark in enumerate(steps):
@@ -134,7 +138,14 @@ def drum_bar(rng: Rng, style: str, start_s: float, step_s: float, fill: bool) ->
                 continue
             accent = 1.0 if step % 4 == 0 else 0.75
             name = "open_hat" if drum == "hat" and step == 14 and rng.random() < 0.4 else drum
-            hits.append(Hit(start_s + step * step_s + abs(rng.normal(0, 0.003)), name, accent * rng.uniform(0.75, 1.0)))
+            hits.append(
+                Hit(
+                    start_s + step * step_s + abs(rng.normal(0, 0.003)), name, accent * rng.uniform(0.75, 1.0)
+                )
+            )
     if fill:
-        hits += [Hit(start_s + s * step_s, "tom" if s % 2 else "snare", rng.uniform(0.6, 1.0)) for s in range(12, 16)]
+        hits += [
+            Hit(start_s + s * step_s, "tom" if s % 2 else "snare", rng.uniform(0.6, 1.0))
+            for s in range(12, 16)
+        ]
     return hits

@@ -1,4 +1,4 @@
-"""The training loss: L1 of the waveform and of complex spectra, on the stems or sums of stems that are known."""
+"""The training loss: L1 of waveform and complex spectra, on those stems or sums of stems that are known."""
 
 from __future__ import annotations
 

@@ -11,9 +11,32 @@ from model.training.synth import Note, Rng
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 10)
-_PROGRESSIONS = ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 0, 4), (0, 6, 5, 4), (1, 4, 0, 0), (0, 2, 3, 4), (0, 0, 3, 4))
-_BASS_STEPS = ("x.x.x.x.x.x.x.x.", "x...............", "x.....x...x.....", "x...x...x...x...", "..x...x...x...x.", "x..x..x.x..x..x.")
-_PART_STEPS = ("x...............", "x.......x.......", "..x...x...x...x.", "x.x.x.x.x.x.x.x.", "xxxxxxxxxxxxxxxx", "x..x..x...x..x..")
+_PROGRESSIONS = (
+    (0, 4, 5, 3),
+    (0, 5, 3, 4),
+    (5, 3, 0, 4),
+    (0, 3, 0, 4),
+    (0, 6, 5, 4),
+    (1, 4, 0, 0),
+    (0, 2, 3, 4),
+    (0, 0, 3, 4),
+)
+_BASS_STEPS = (
+    "x.x.x.x.x.x.x.x.",
+    "x...............",
+    "x.....x...x.....",
+    "x...x...x...x...",
+    "..x...x...x...x.",
+    "x..x..x.x..x..x.",
+)
+_PART_STEPS = (
+    "x...............",
+    "x.......x.......",
+    "..x...x...x...x.",
+    "x.x.x.x.x.x.x.x.",
+    "xxxxxxxxxxxxxxxx",
+    "x..x..x...x..x..",
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +93,15 @@ def _chord_bar(rng: Rng, score: Score, part: str, steps: str, start_s: float, ch
         else:
             pitches = chord
         strum_s = 0.012 if part == "strum" else 0.0
-        notes += [Note(at_s + i * strum_s, length_s, p, rng.uniform(0.55, 0.95)) for i, p in enumerate(pitches)]
+        notes += [
+            Note(at_s + i * strum_s, length_s, p, rng.uniform(0.55, 0.95)) for i, p in enumerate(pitches)
+        ]
     return notes
 
 
-def _melody_bars(rng: Rng, score: Score, start_s: float, bars: int, scale: tuple[int, ...], tonic: int) -> list[Note]:
+def _melody_bars(
+    rng: Rng, score: Score, start_s: float, bars: int, scale: tuple[int, ...], tonic: int
+) -> list[Note]:
     """A walk on the scale in phrases, each followed by a rest."""
     notes, at, degree = [], 0.0, int(rng.integers(-2, 5))
     while at < 16 * bars - 2:
@@ -83,7 +110,12 @@ def _melody_bars(rng: Rng, score: Score, start_s: float, bars: int, scale: tuple
             length = float(min(rng.choice([1, 2, 2, 2, 4, 4, 6, 8]), phrase_end - at))
             velocity = rng.uniform(0.6, 1.0)
             notes.append(
-                Note(start_s + at * score.step_s, length * score.step_s * 0.96, degree_pitch(scale, tonic, degree), velocity)
+                Note(
+                    start_s + at * score.step_s,
+                    length * score.step_s * 0.96,
+                    degree_pitch(scale, tonic, degree),
+                    velocity,
+                )
             )
             at += length
             degree = int(np.clip(degree + rng.choice([-2, -1, -1, 0, 1, 1, 2, 4, -4]), -4, 8))
@@ -97,7 +129,10 @@ def compose(rng: Rng, seconds: float, sung: float = 0.75) -> Score:
     scale = MINOR if rng.random() < 0.5 else MAJOR
     tonic, chords = int(rng.integers(-5, 7)), _PROGRESSIONS[rng.integers(len(_PROGRESSIONS))]
     style, bass_steps = str(rng.choice(STYLES)), str(rng.choice(_BASS_STEPS))
-    kinds = [str(k) for k in rng.choice(["chords", "arpeggio", "lead", "strum", "pad"], rng.integers(2, 5), replace=False)]
+    kinds = [
+        str(k)
+        for k in rng.choice(["chords", "arpeggio", "lead", "strum", "pad"], rng.integers(2, 5), replace=False)
+    ]
     steps = {k: _PART_STEPS[0 if k == "pad" else rng.integers(len(_PART_STEPS))] for k in kinds}
     register = {k: 48 + 12 * int(rng.integers(0, 2 if k == "pad" else 3)) for k in kinds}
     parts: dict[str, list[Note]] = {k: [] for k in kinds}

@@ -122,7 +122,9 @@ def play_samples(rng: Rng, bank: Bank, notes: list[Note], frames: int) -> Audio:
     pan = panned(np.ones(1, dtype=np.float32), rng.uniform(-0.6, 0.6)) * np.float32(2**0.5)
     for note in notes:
         pitch = note.pitch
-        pitch += 12 * max(0, int(np.ceil((low - pitch) / 12))) - 12 * max(0, int(np.ceil((pitch - high) / 12)))
+        pitch += 12 * max(0, int(np.ceil((low - pitch) / 12))) - 12 * max(
+            0, int(np.ceil((pitch - high) / 12))
+        )
         played = _sampled_note(rng, bank, Note(note.start_s, note.length_s, pitch, note.velocity))
         add_at(sound, frames_of(note.start_s), played * pan)
     return sound
@@ -133,7 +135,9 @@ def _sampled_kit(rng: Rng, kits: list[dict[str, list[Pcm]]]) -> Kit:
     source = kits[rng.integers(len(kits))]
     kit = synthetic_kit(rng)
     for drum, takes in source.items():
-        chosen = [to_float(takes[i]) for i in rng.integers(len(takes), size=2 if drum in ("hat", "tom") else 1)]
+        chosen = [
+            to_float(takes[i]) for i in rng.integers(len(takes), size=2 if drum in ("hat", "tom") else 1)
+        ]
         kit[drum] = [take / max(float(np.abs(take).max()), 1e-4) for take in chosen]
     return kit
 
@@ -159,7 +163,7 @@ def _part(rng: Rng, sampled: Instruments, part: Part, frames: int) -> Audio:
 
 
 def sequenced_song(sampled: Instruments, seed: int, index: int, seconds: float) -> Audio:
-    """A song without vocals on sampled instruments: [4, 2, frames], the same for the same samples and seed."""
+    """A song without vocals on sampled instruments: [4, 2, frames], fixed by samples and seed."""
     rng = np.random.default_rng((seed, index, 1))
     score, frames = compose(rng, seconds), frames_of(seconds)
     other = np.zeros((2, frames), dtype=np.float32)

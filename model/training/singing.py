@@ -7,6 +7,7 @@ filter runs on short-time spectra, so a whole phrase costs a few transforms.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,12 @@ VOWELS = {
     "u": (330, 850, 2250),
     "@": (600, 1250, 2400),
 }
-_FRICATIVES = {"s": (5200, 11_000, 0.5), "sh": (2400, 7000, 0.5), "f": (1200, 12_000, 0.16), "h": (700, 5000, 0.12)}
+_FRICATIVES = {
+    "s": (5200, 11_000, 0.5),
+    "sh": (2400, 7000, 0.5),
+    "f": (1200, 12_000, 0.16),
+    "h": (700, 5000, 0.12),
+}
 _PLOSIVES = ("t", "k", "p")
 CONSONANTS = ("", "", "l", "m", *_PLOSIVES, *_FRICATIVES)
 
@@ -111,7 +117,10 @@ def _add_consonant(curves: _Curves, consonant: str, start: int, loudness: float)
 def _curves(rng: Rng, voice: Voice, notes: list[Note], words: list[Syllable], frames: int) -> _Curves:
     hops = frames // _HOP + 1
     curves = _Curves(
-        np.full(hops, float(notes[0].pitch)), np.zeros(hops), np.tile(_formants("@", voice), (hops, 1)), np.zeros((hops, len(_HZ)))
+        np.full(hops, float(notes[0].pitch)),
+        np.zeros(hops),
+        np.tile(_formants("@", voice), (hops, 1)),
+        np.zeros((hops, len(_HZ))),
     )
     for note, word in zip(notes, words, strict=True):
         start, end = _hop_of(note.start_s), min(hops, _hop_of(note.start_s + note.length_s))
@@ -146,7 +155,7 @@ def _refined(rng: Rng, voice: Voice, curves: _Curves) -> _Curves:
     hops = len(curves.pitch)
     t = np.arange(hops) * _HOP / RATE_HZ
     steps = np.concatenate([[0], np.flatnonzero(np.abs(np.diff(curves.pitch)) > 0.4), [hops]])
-    since = np.concatenate([np.arange(b - a) for a, b in zip(steps[:-1], steps[1:], strict=True)]) * _HOP / RATE_HZ
+    since = np.concatenate([np.arange(b - a) for a, b in pairwise(steps)]) * _HOP / RATE_HZ
     growth = np.clip((since - 0.12) / 0.3, 0.0, 1.0)
     drift = _smoothed(rng.normal(0, 0.6, hops), 0.35)
     jitter = _smoothed(rng.normal(0, 0.12, hops), 0.02)

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.training.drums import sequence, synthetic_kit
 from model.training.score import Score, compose
-from model.training.singing import Syllable, random_syllable, random_voice, sing
+from model.training.singing import random_syllable, random_voice, sing
 from model.training.synth import (
     Audio,
     Note,
@@ -37,29 +37,57 @@ def part_patch(rng: Rng, kind: str) -> Patch:
     """A random instrument fit for a kind of part."""
     if kind == "pad":
         return Patch(
-            slope=rng.uniform(0.8, 1.4), cutoff_hz=rng.uniform(600, 2500), brightness=1.0, attack_s=rng.uniform(0.1, 0.5),
-            decay_s=20.0, release_s=0.5, voices=3, detune_cents=rng.uniform(4, 18), width=0.9,
-        )  # fmt: skip
+            slope=rng.uniform(0.8, 1.4),
+            cutoff_hz=rng.uniform(600, 2500),
+            brightness=1.0,
+            attack_s=rng.uniform(0.1, 0.5),
+            decay_s=20.0,
+            release_s=0.5,
+            voices=3,
+            detune_cents=rng.uniform(4, 18),
+            width=0.9,
+        )
     if kind == "lead":
         return Patch(
-            slope=rng.uniform(0.7, 1.5), cutoff_hz=rng.uniform(1200, 6000), even=rng.uniform(0, 1), attack_s=rng.uniform(0.01, 0.06),
-            decay_s=rng.uniform(0.8, 6.0), release_s=0.1, voices=int(rng.integers(1, 3)), detune_cents=rng.uniform(2, 10),
-            vibrato_cents=rng.uniform(0, 35), width=0.3,
-        )  # fmt: skip
+            slope=rng.uniform(0.7, 1.5),
+            cutoff_hz=rng.uniform(1200, 6000),
+            even=rng.uniform(0, 1),
+            attack_s=rng.uniform(0.01, 0.06),
+            decay_s=rng.uniform(0.8, 6.0),
+            release_s=0.1,
+            voices=int(rng.integers(1, 3)),
+            detune_cents=rng.uniform(2, 10),
+            vibrato_cents=rng.uniform(0, 35),
+        )
     return Patch(
-        slope=rng.uniform(0.6, 1.8), cutoff_hz=rng.uniform(500, 4000), brightness=rng.uniform(1.5, 5.0),
-        bright_s=rng.uniform(0.03, 0.4), even=rng.uniform(0.1, 1.0), attack_s=rng.uniform(0.002, 0.02),
-        decay_s=rng.uniform(0.15, 2.0), voices=int(rng.integers(1, 3)), detune_cents=rng.uniform(1, 8), width=rng.uniform(0.1, 0.9),
-    )  # fmt: skip
+        slope=rng.uniform(0.6, 1.8),
+        cutoff_hz=rng.uniform(500, 4000),
+        brightness=rng.uniform(1.5, 5.0),
+        bright_s=rng.uniform(0.03, 0.4),
+        even=rng.uniform(0.1, 1.0),
+        attack_s=rng.uniform(0.002, 0.02),
+        decay_s=rng.uniform(0.15, 2.0),
+        voices=int(rng.integers(1, 3)),
+        detune_cents=rng.uniform(1, 8),
+        width=rng.uniform(0.1, 0.9),
+    )
 
 
 def bass_patch(rng: Rng) -> Patch:
     """A random bass: sub, finger-like, saw or a detuned pair."""
     return Patch(
-        slope=rng.uniform(0.7, 2.2), cutoff_hz=10.0 ** rng.uniform(1.9, 3.2), brightness=rng.uniform(1.0, 4.0),
-        bright_s=rng.uniform(0.03, 0.3), even=rng.uniform(0.3, 1.0), attack_s=rng.uniform(0.003, 0.02),
-        decay_s=rng.uniform(0.3, 5.0), release_s=0.05, voices=int(rng.choice([1, 1, 2])), detune_cents=rng.uniform(3, 14), width=0.1,
-    )  # fmt: skip
+        slope=rng.uniform(0.7, 2.2),
+        cutoff_hz=10.0 ** rng.uniform(1.9, 3.2),
+        brightness=rng.uniform(1.0, 4.0),
+        bright_s=rng.uniform(0.03, 0.3),
+        even=rng.uniform(0.3, 1.0),
+        attack_s=rng.uniform(0.003, 0.02),
+        decay_s=rng.uniform(0.3, 5.0),
+        release_s=0.05,
+        voices=int(rng.choice([1, 1, 2])),
+        detune_cents=rng.uniform(3, 14),
+        width=0.1,
+    )
 
 
 def vocals(rng: Rng, melody: list[Note], frames: int) -> Audio:
@@ -71,7 +99,9 @@ def vocals(rng: Rng, melody: list[Note], frames: int) -> Audio:
         shift = float(rng.choice([0, 0, 3, 4, 7, -5]))
         second = [replace(note, pitch=note.pitch + shift) for note in melody]
         other = replace(voice, size=voice.size * rng.uniform(0.95, 1.05))
-        sound += panned(sing(rng, other, second, words, frames), rng.uniform(-0.8, 0.8)) * np.float32(rng.uniform(0.3, 0.8))
+        sound += panned(sing(rng, other, second, words, frames), rng.uniform(-0.8, 0.8)) * np.float32(
+            rng.uniform(0.3, 0.8)
+        )
     return _vocal_effects(rng, sound)
 
 
@@ -127,6 +157,3 @@ def song(seed: int, index: int, seconds: float) -> Audio:
     """Song number `index` of a seed: stems [4, 2, frames], the same to the bit on every call."""
     rng = np.random.default_rng((seed, index))
     return render(rng, compose(rng, seconds))
-
-
-__all__ = ["STEM_NAMES", "Syllable", "mixed", "render", "song", "under_ceiling"]

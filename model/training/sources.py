@@ -39,7 +39,7 @@ class StemSong:
 
     @property
     def frames(self) -> int:
-        return min(stem.shape[-1] for stem in self.stems.values())
+        return min(int(stem.shape[-1]) for stem in self.stems.values())
 
     @property
     def complete(self) -> bool:

@@ -86,7 +86,9 @@ def wavetable(amplitudes: NDArray[np.float64]) -> Audio:
     return np.append(period, period[0]).astype(np.float32)
 
 
-def phase_of(frequency_hz: NDArray[np.float64] | float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
+def phase_of(
+    frequency_hz: NDArray[np.float64] | float, frames: int, start: float = 0.0
+) -> NDArray[np.float64]:
     """Phase in periods, 0..1, of a tone with the given frequency per frame."""
     steps = np.broadcast_to(np.asarray(frequency_hz) / RATE_HZ, (frames,))
     return (start + np.cumsum(steps)) % 1.0
@@ -123,7 +125,9 @@ def play_note(rng: Rng, patch: Patch, note: Note) -> Audio:
     for cents in np.linspace(-patch.detune_cents, patch.detune_cents, patch.voices):
         hz = base_hz * 2.0 ** ((cents + rng.normal(0, 1.5) + wobble) / 1200.0)
         phase = phase_of(hz, frames, rng.random())
-        sound += panned(read_table(steady, phase) + bright * read_table(onset, phase), rng.uniform(-1, 1) * patch.width)
+        sound += panned(
+            read_table(steady, phase) + bright * read_table(onset, phase), rng.uniform(-1, 1) * patch.width
+        )
     return sound * envelope(frames, patch, note.length_s) * np.float32(note.velocity / patch.voices)
 
 
@@ -150,7 +154,7 @@ def fft_frames(frames: int) -> int:
     """A transform length >= frames that is quick to compute: 2**a times 1, 3, 5 or 9."""
     exponent = max(0, int(np.ceil(np.log2(max(frames, 1)))))
     sizes = [2**exponent] + [m * 2 ** max(0, exponent - s) for m, s in ((3, 2), (5, 3), (9, 4))]
-    return min(size for size in sizes if size >= frames)
+    return int(min(size for size in sizes if size >= frames))
 
 
 def filtered(sound: Audio, gain_of_hz: NDArray[np.float64], knots_hz: NDArray[np.float64]) -> Audio:
@@ -220,12 +224,13 @@ def compressed(sound: Audio, threshold_db: float, ratio: float) -> Audio:
         smooth[i] = level
     gain = 10.0 ** (-smooth * (1.0 - 1.0 / ratio) / 20.0)
     centres = np.arange(len(gain)) * block + block / 2
-    return sound * np.interp(np.arange(frames), centres, gain).astype(np.float32)
+    curve = np.interp(np.arange(frames), centres, gain).astype(np.float32)
+    return np.asarray(sound * curve, dtype=np.float32)
 
 
 def driven(sound: Audio, gain: float) -> Audio:
     """Soft saturation that keeps small signals as they are."""
-    return np.tanh(sound * np.float32(gain)) / np.float32(gain)
+    return np.asarray(np.tanh(sound * np.float32(gain)) / np.float32(gain), dtype=np.float32)
 
 
 def active_rms(sound: Audio) -> float:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.causal import CausalBSRoformer
+from model.checkpoint import ModelCard, save_checkpoint
 from model.config import CausalConfig
 from model.training.dataset import Batch, ItemStream
 from model.training.losses import LOSSES, separation_loss
@@ -54,6 +56,11 @@ class TrainSettings:
     def checkpoint_path(self) -> Path:
         """Where the resumable state lies."""
         return self.out_dir / "training.pt"
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the EMA weights lie: what every other command takes as a model."""
+        return self.out_dir / "model.safetensors"
 
     @property
     def cache_dir(self) -> Path:
@@ -124,17 +131,19 @@ def train_step(state: TrainingState, batch: Batch, settings: TrainSettings) -> f
     stems, mixtures, split = (_tensor(a, settings) for a in (batch.stems, batch.mixtures, batch.split))
     loss = separation_loss(state.model(mixtures), stems, split, LOSSES[settings.loss])
     state.optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     if not torch.isfinite(norm):
-        raise TrainingError(f"step {state.step}: the gradient is not finite; resume with a lower learning rate")
+        raise TrainingError(
+            f"step {state.step}: the gradient is not finite; resume with a lower learning rate"
+        )
     state.optimizer.step()
     _update_ema(state, settings.ema_decay)
     state.step += 1
     return float(loss.detach())
 
 
-def _tensor(array: np.ndarray, settings: TrainSettings) -> Tensor:  # type: ignore[type-arg]
+def _tensor(array: NDArray[Any], settings: TrainSettings) -> Tensor:
     return torch.from_numpy(array).to(settings.device)
 
 
@@ -142,12 +151,13 @@ def _tensor(array: np.ndarray, settings: TrainSettings) -> Tensor:  # type: igno
 def _update_ema(state: TrainingState, decay: float) -> None:
     """Exponential moving average of the weights, with a shorter memory in the first steps."""
     keep = min(decay, (1.0 + state.step) / (10.0 + state.step))
-    averages, weights = list(state.ema.parameters()), list(state.model.parameters())
+    averages: list[Tensor] = list(state.ema.parameters())
+    weights: list[Tensor] = list(state.model.parameters())
     torch._foreach_lerp_(averages, weights, 1.0 - keep)
 
 
 def save_state(state: TrainingState, settings: TrainSettings) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint and the EMA weights, each whole or not at all."""
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     part = settings.checkpoint_path.with_suffix(".part")
     torch.save(
@@ -164,10 +174,18 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
         part,
     )
     part.replace(settings.checkpoint_path)
+    save_checkpoint(settings.weights_path, state.ema, _card(state, settings))
+
+
+def _card(state: TrainingState, settings: TrainSettings) -> ModelCard:
+    items = state.step * settings.batch
+    hours = items * settings.item_hops * settings.config.hop_frames / settings.config.sample_rate_hz / 3600
+    text = f"Trained with `stembridge train` for {state.step} steps on {hours:.1f} hours of mixed items."
+    return ModelCard("NOASSERTION", "stembridge train", text)
 
 
 def load_state(settings: TrainSettings) -> TrainingState:
-    """The state of the checkpoint in `out_dir`. Raises TrainingError where it is missing or of another run."""
+    """The state of the checkpoint in `out_dir`. Raises TrainingError if missing or of another run."""
     path = settings.checkpoint_path
     if not path.is_file():
         raise TrainingError(f"{path}: nothing to resume; start without --resume")
@@ -175,7 +193,11 @@ def load_state(settings: TrainSettings) -> TrainingState:
         saved = torch.load(path, map_location=settings.device, weights_only=True)
     except Exception as error:
         raise TrainingError(f"{path}: not a training checkpoint; delete it and start again") from error
-    for name, wanted in (("config", settings.config.to_dict()), ("seed", settings.seed), ("batch", settings.batch)):
+    for name, wanted in (
+        ("config", settings.config.to_dict()),
+        ("seed", settings.seed),
+        ("batch", settings.batch),
+    ):
         if saved[name] != wanted:
             raise TrainingError(f"{path}: was trained with another {name} ({saved[name]}); use that one")
     state = new_state(settings)
@@ -205,7 +227,10 @@ def train(
         raise TrainingError(f"{settings.checkpoint_path}: exists; resume it, or choose another folder")
     state = load_state(settings) if settings.resume else new_state(settings)
     stream = ItemStream(
-        load_sources(settings), settings.cache_dir, settings.seed, settings.item_hops * settings.config.hop_frames
+        load_sources(settings),
+        settings.cache_dir,
+        settings.seed,
+        settings.item_hops * settings.config.hop_frames,
     )
     for line in stream.left_out:
         note(f"left out: {line}")
@@ -230,6 +255,11 @@ def _run(
             save_state(state, settings)
             saved_at = now
         by_steps = (now - began) / (state.step - first) * (settings.steps - state.step)
-        report(Progress(state.step, settings.steps, state.smoothed_loss, min(by_steps, 60.0 * settings.minutes + began - now)))
-
-
+        report(
+            Progress(
+                state.step,
+                settings.steps,
+                state.smoothed_loss,
+                min(by_steps, 60.0 * settings.minutes + began - now),
+            )
+        )
