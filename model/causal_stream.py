@@ -18,8 +18,9 @@ class CausalStream:
         config = model.config
         self.model = model
         self.state = model.new_state(capacity=capacity)
-        self._history = torch.zeros(config.channels, model.causal_stft.history_frames)
-        self._tail = torch.zeros(config.stems, config.channels, config.hop_frames)
+        device = model.rotations.device
+        self._history = torch.zeros(config.channels, model.causal_stft.history_frames, device=device)
+        self._tail = torch.zeros(config.stems, config.channels, config.hop_frames, device=device)
 
     def reset(self) -> None:
         """Back to silence, in place."""

@@ -20,14 +20,15 @@ def separate(
     """Separate [channels, frames] at the model's rate into [stems, channels, frames], latency removed.
 
     `progress` is told the part that is done, 0..1, after every chunk. Raises ValueError where the channel
-    count is not the model's. Threads: any, one call per model at a time.
+    count is not the model's. Works on the device that holds the model. Threads: any, one call per model at a
+    time.
     """
     config = model.config
     if audio.ndim != 2 or audio.shape[0] != config.channels:
         raise ValueError(f"audio has shape {audio.shape}; the model takes [{config.channels}, frames]")
     frames, hop = audio.shape[1], config.hop_frames
     hops = -(-frames // hop) + 1  # one more, to flush the overlap
-    padded = torch.zeros(config.channels, hops * hop)
+    padded = torch.zeros(config.channels, hops * hop, device=model.rotations.device)
     padded[:, :frames] = torch.from_numpy(np.ascontiguousarray(audio))
     stems = np.empty((config.stems, config.channels, (hops - 1) * hop), dtype=np.float32)
     stream, end = CausalStream(model.eval(), CHUNK_HOPS), 0
@@ -40,7 +41,7 @@ def separate(
 
 def _process(stream: CausalStream, chunk: torch.Tensor) -> NDArray[np.float32]:
     with torch.inference_mode():
-        out: NDArray[np.float32] = stream.process(chunk).numpy()
+        out: NDArray[np.float32] = stream.process(chunk).cpu().numpy()
     return out
 
 

@@ -1,0 +1,38 @@
+"""Where results go: folders that can be written, files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from host.errors import UserError, one_line
+
+
+class OutputError(UserError):
+    """A place that results cannot be written to."""
+
+
+def writable_folder(path: Path) -> Path:
+    """Make `path` a folder that takes files, before any work is done for it. Errors: OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise OutputError(
+            f"{path}: cannot hold results ({reason}); choose a folder you may write to."
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; an older one is replaced at once. Errors: OutputError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from None
+    finally:
+        part.unlink(missing_ok=True)
