@@ -11,7 +11,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from model.catalogue import CatalogueError, load_model
+from model.catalogue import CatalogueError
+from model.checkpoint import load_model
 from model.causal import CausalBSRoformer
 from model.config import CausalConfig
 from model.separators import CausalSeparator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model.catalogue import resolve
+from model.header import read_header
 from streaming.separator import Separator, SignatureSeparator
 
 SIGNATURE = "signature"
@@ -28,13 +30,19 @@ def open_separator(model: str, rate_hz: int) -> Separator:
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
-    # torch takes over a second to import; signature runs need none
-    from host.resampling import ResampledSeparator
-    from model.catalogue import load_model
+    from model.checkpoint import load_model  # torch takes over a second to import; signature runs need none
     from model.separators import CausalSeparator
 
-    separator = CausalSeparator(load_model(model)[0])
-    return separator if rate_hz == separator.sample_rate_hz else ResampledSeparator(separator, rate_hz)
+    return at_rate(CausalSeparator(load_model(model)[0]), rate_hz)
+
+
+def at_rate(separator: Separator, rate_hz: int) -> Separator:
+    """`separator` itself, or resampled to `rate_hz`. Errors: ResamplingError."""
+    if rate_hz == separator.sample_rate_hz:
+        return separator
+    from host.resampling import ResampledSeparator
+
+    return ResampledSeparator(separator, rate_hz)
 
 
 def signature_separator(rate_hz: int) -> SignatureSeparator:
@@ -44,15 +52,22 @@ def signature_separator(rate_hz: int) -> SignatureSeparator:
 
 
 def describe(model: str, rate_hz: int) -> SeparatorFacts:
-    """The facts of a separator without warming it up. Errors as `open_separator`."""
-    separator = open_separator(model, rate_hz)
-    try:
-        return SeparatorFacts(
-            label=model,
-            stem_names=separator.stem_names,
-            window_frames=separator.window_frames,
-            hop_frames=separator.hop_frames,
-            latency_frames=separator.latency_frames,
-        )
-    finally:
-        separator.close()
+    """The facts of a separator from its file's header, without torch. Errors as `open_separator`.
+
+    A signature separator of the same framing stands in for the model.
+    """
+    framed = signature_separator(rate_hz) if model == SIGNATURE else at_rate(_framed_like(model), rate_hz)
+    return SeparatorFacts(
+        label=model,
+        stem_names=framed.stem_names,
+        window_frames=framed.window_frames,
+        hop_frames=framed.hop_frames,
+        latency_frames=framed.latency_frames,
+    )
+
+
+def _framed_like(model: str) -> SignatureSeparator:
+    config, _card = read_header(resolve(model))
+    return SignatureSeparator(
+        config.sample_rate_hz, config.stem_names, config.hop_frames, config.latency_frames, config.channels
+    )

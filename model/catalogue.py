@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from model.causal import CausalBSRoformer
-from model.checkpoint import ModelCard, load_checkpoint
-
 WEIGHTS = Path(__file__).parent / "weights"
 BUILTIN = "builtin"
 SUFFIX = ".safetensors"
@@ -29,8 +26,3 @@ def resolve(model: str) -> Path:
         return Path(model)
     names = ", ".join(known) or f"none ({BUILTIN!r} has no weights in this installation)"
     raise CatalogueError(f"unknown model {model!r}; known are: {names}; or give a path to a {SUFFIX} file")
-
-
-def load_model(model: str = BUILTIN) -> tuple[CausalBSRoformer, ModelCard]:
-    """Load a model by id or path. Raises CatalogueError or checkpoint.CheckpointError."""
-    return load_checkpoint(resolve(model))

@@ -1,31 +1,17 @@
 """The project's checkpoints: one safetensors file of weights, configuration and model card. No pickles."""
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.catalogue import BUILTIN, resolve
 from model.causal import CausalBSRoformer
-from model.config import CausalConfig, ConfigError
+from model.header import CheckpointError, ModelCard, header_metadata, read_header, unreadable
 
-FORMAT = "stembridge-causal-1"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; one line says which, why, and what to do."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a checkpoint says about itself: SPDX licence, where it comes from, and the card as Markdown."""
-
-    licence: str
-    source: str
-    text: str
+__all__ = ["CheckpointError", "ModelCard", "load_checkpoint", "load_model", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, model: CausalBSRoformer, card: ModelCard) -> None:
@@ -33,48 +19,32 @@ def save_checkpoint(path: Path, model: CausalBSRoformer, card: ModelCard) -> Non
 
     The file appears under its name only when it is whole. Threads: any.
     """
-    metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **asdict(card)}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(weights, partial, metadata)
+    save_file(weights, partial, header_metadata(model.config, card))
     partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[CausalBSRoformer, ModelCard]:
     """The model, ready to evaluate, and its card.
 
-    Raises CheckpointError for a file that is missing, is no checkpoint of this project, has missing,
-    unexpected, misshapen or non-finite weights, or an impossible configuration. Threads: any.
+    Raises CheckpointError as `read_header`, and for missing, unexpected, misshapen or non-finite weights.
+    Threads: any.
     """
-    metadata, weights = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a stembridge checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r});"
-            " make one with `stembridge train`"
-        )
-    model = CausalBSRoformer(_config(path, metadata))
+    config, card = read_header(path)
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from None
+    model = CausalBSRoformer(config)
     _require_matching(path, model.state_dict(), weights)
     model.load_state_dict(weights)
-    card = ModelCard(*(metadata.get(name, "") for name in ("licence", "source", "text")))
     return model.eval(), card
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; check the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a readable safetensors file ({reason}); get it again") from None
-
-
-def _config(path: Path, metadata: dict[str, str]) -> CausalConfig:
-    try:
-        return CausalConfig.from_dict(json.loads(metadata["config"]))
-    except (KeyError, TypeError, AttributeError, ConfigError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} has no usable configuration ({error}); get it again") from None
+def load_model(model: str = BUILTIN) -> tuple[CausalBSRoformer, ModelCard]:
+    """Load a model by id or path. Raises CatalogueError or CheckpointError."""
+    return load_checkpoint(resolve(model))
 
 
 def _require_matching(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model import catalogue
-from model.catalogue import CatalogueError, load_model
-from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
+from model.catalogue import CatalogueError
+from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, load_model, save_checkpoint
 from tests.model.builders import random_model
 
 CARD = ModelCard("CC0-1.0", "trained by a test", "# A card\n\nMore than one line, with ünïcode.")

@@ -1,0 +1,74 @@
+"""What a checkpoint says of itself, read without torch: configuration and card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from model.config import CausalConfig, ConfigError
+
+FORMAT = "stembridge-causal-1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; one line says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint says about itself: SPDX licence, where it comes from, and the card as Markdown."""
+
+    licence: str
+    source: str
+    text: str
+
+
+def header_metadata(config: CausalConfig, card: ModelCard) -> dict[str, str]:
+    """The metadata of a checkpoint file; `read_header` reads it back."""
+    return {
+        "format": FORMAT,
+        "config": json.dumps(config.to_dict()),
+        "licence": card.licence,
+        "source": card.source,
+        "text": card.text,
+    }
+
+
+def read_header(path: Path) -> tuple[CausalConfig, ModelCard]:
+    """Configuration and card of a checkpoint file.
+
+    Raises CheckpointError for a file that is missing, is no checkpoint of this project, or has an impossible
+    configuration. Threads: any.
+    """
+    metadata = _metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a stembridge checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r});"
+            " make one with `stembridge train`"
+        )
+    card = ModelCard(*(metadata.get(name, "") for name in ("licence", "source", "text")))
+    return _config(path, metadata), card
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; check the path")
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that is no whole safetensors file."""
+    reason = str(error).splitlines()[0]
+    return CheckpointError(f"{path} is not a readable safetensors file ({reason}); get it again")
+
+
+def _config(path: Path, metadata: dict[str, str]) -> CausalConfig:
+    try:
+        return CausalConfig.from_dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, AttributeError, ConfigError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} has no usable configuration ({error}); get it again") from None
