@@ -95,7 +95,7 @@ def wait_until(condition: Callable[[], bool], otherwise: str, timeout_s: float =
 
 
 class Bridge:
-    """Session, children and engine of one run, without a device: `demo`, `live` and tests put theirs around it.
+    """Session, children and engine of one run, without a device: `demo` and `live` put theirs around it.
 
     Parameters
     ----------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from typing import Any, TextIO
+from typing import Any
 
 from streaming.session import Session
 
@@ -37,7 +37,7 @@ def parse_message(line: str) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], None], source: TextIO) -> None:
+def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], None], source: Iterable[str]) -> None:
     """Start a thread that hands over every message of `source`, then its end (the parent has gone).
 
     A thread, since not every system can wait for a pipe in an event loop.
