@@ -52,14 +52,24 @@ class Server:
 def jack_server(rate_hz: int, block_frames: int) -> Iterator[Server]:
     """One fresh server; `-S` makes it wait for its clients, so audio stays exact under load."""
     name = f"stembridge-{uuid.uuid4().hex[:8]}"
+    process = fork_server(name, rate_hz, block_frames)
+    try:
+        yield Server(name, rate_hz, block_frames)
+    finally:
+        stop(process)
+        remove_leftovers(name)
+
+
+def fork_server(name: str, rate_hz: int, block_frames: int) -> subprocess.Popen[bytes]:
+    """A server called `name` that takes clients when this returns; end it with `stop`."""
     command = f"jackd -n {name} -r -m -S -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
-    with subprocess.Popen(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for_server(name)
-            yield Server(name, rate_hz, block_frames)
-        finally:
-            stop(process)
-            remove_leftovers(name)
+    process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_server(name)
+    except subprocess.CalledProcessError:
+        stop(process)
+        raise
+    return process
 
 
 def wait_for_server(name: str) -> None:
