@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from typing import Any
 
 from streaming.session import Session
 
 Message = dict[str, Any]
+
+URGENT = -11  # the nice value that desktop audio servers give themselves
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -37,7 +40,9 @@ def parse_message(line: str) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], None], source: Iterable[str]) -> None:
+def read_messages(
+    on_message: Callable[[Message], None], on_end: Callable[[], None], source: Iterable[str]
+) -> None:
     """Start a thread that hands over every message of `source`, then its end (the parent has gone).
 
     A thread, since not every system can wait for a pipe in an event loop.
@@ -54,6 +59,15 @@ def read_messages(on_message: Callable[[Message], None], on_end: Callable[[], No
     threading.Thread(target=pump, name="messages", daemon=True).start()
 
 
+def raise_priority() -> None:
+    """Ask to be scheduled before ordinary work; where that is not permitted, stay as it is.
+
+    Not real-time scheduling: a model that needs a whole core must not take it from the system.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, 0, URGENT)
+
+
 def run_child(work: Callable[[Session, Message], None], arguments: list[str]) -> int:
     """Do `work` in the session that `arguments` (SEGMENT_NAME JSON) name; the process's exit code.
 
@@ -62,7 +76,7 @@ def run_child(work: Callable[[Session, Message], None], arguments: list[str]) ->
     Threads: the process's main thread.
     """
     try:
-        with closing(Session.attach(arguments[0])) as session:
+        with contextlib.closing(Session.attach(arguments[0])) as session:
             work(session, json.loads(arguments[1]))
     except (OSError, ValueError, RuntimeError) as error:
         emit("error", reason=one_line(error))

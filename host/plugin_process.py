@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from host.child import Message, emit, read_messages, run_child
+from host.child import Message, emit, raise_priority, read_messages, run_child
 from host.plugins import Chain, ChainError, Chains
 from streaming.health import PLUGINS
 from streaming.session import Session
@@ -64,6 +64,7 @@ def play(session: Session, options: Message) -> None:
     read_messages(lambda message: None, left.set, sys.stdin)
     stages = build_stages(session, options["chains"])
     compile_loop()
+    raise_priority()
     workers = build_workers(session, stages)
     emit("ready", held_frames={stage.stem_names[0]: stage.held_frames for stage in stages})
     run(workers, session.wake_plugins, left.is_set, failure_reporter(stages))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from host.child import Message, emit, read_messages, run_child
+from host.child import Message, emit, raise_priority, read_messages, run_child
 from host.models import open_separator
 from streaming.session import Session
 from streaming.worker import HopWorker, compile_loop, run
@@ -22,6 +22,7 @@ def separate(session: Session, options: Message) -> None:
     stage = open_separator(options["model"], session.spec.sample_rate_hz)
     stage.warm_up()
     compile_loop()
+    raise_priority()
     worker = HopWorker(session.dry, session.raw, stage, session.health)
     emit("ready")
     run([worker], session.wake_separator, left.is_set, session.wake_plugins.post)
