@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +12,31 @@ from streaming.separator import Audio
 from streaming.timeline import Timeline
 
 
-class Recorder:
-    """Keeps the frames [0, frames) of some timelines.
+@dataclass(frozen=True)
+class Recording:
+    """The frames [0, frames) of some timelines.
 
-    Attributes
-    ----------
-    audio : float32 [timelines, channels, frames]; 0 where nothing came
-    present : bool [timelines, frames]; which frames came
+    `audio` is [timelines, channels, frames], 0 where nothing came; `present` [timelines, frames] says
+    what came.
+    """
+
+    audio: Audio
+    present: NDArray[np.bool_]
+
+
+class Recorder:
+    """Records the first `frames` frames of some timelines of equal channels.
 
     Threads: one calls `poll`, at least once within the timelines' capacity.
     """
 
     def __init__(self, timelines: Sequence[Timeline], frames: int) -> None:
-        self._timelines = list(timelines)
-        self._next = [0] * len(self._timelines)
-        self.audio: Audio = np.zeros((len(self._timelines), self._timelines[0].channels, frames), np.float32)
-        self.present: NDArray[np.bool_] = np.zeros((len(self._timelines), frames), np.bool_)
+        count, channels = len(timelines), timelines[0].channels
+        self.recording = Recording(
+            np.zeros((count, channels, frames), np.float32), np.zeros((count, frames), np.bool_)
+        )
+        self._timelines, self._frames = list(timelines), frames
+        self._next = [0] * count
 
     def poll(self) -> None:
         """Take over what was written since the last call."""
@@ -34,9 +44,9 @@ class Recorder:
             self._take(index, timeline)
 
     def _take(self, index: int, timeline: Timeline) -> None:
-        start, end = self._next[index], min(timeline.end, self.present.shape[1])
+        start, end = self._next[index], min(timeline.end, self._frames)
         if end <= start:
             return
-        first, last = timeline.read(start, self.audio[index][:, start:end])
-        self.present[index, start + first : start + last] = True
+        first, last = timeline.read(start, self.recording.audio[index][:, start:end])
+        self.recording.present[index, start + first : start + last] = True
         self._next[index] = start + last if last else start
