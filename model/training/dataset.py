@@ -35,8 +35,14 @@ ACCOMPANIMENTS = {"background": 0.33, "recorded": 0.22, "sequenced": 0.27, "synt
 VOICES = {"singing": 0.66, "recorded": 0.14, "synthetic": 0.15, "speech": 0.05}
 WITHOUT_VOCALS = 0.17
 SILENCED_STEM = 0.1
-_POOL_SONGS = 64
-_POOL_SONG_S = 20.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many songs of each kind are rendered, and how long they are."""
+
+    songs: int = 64
+    seconds: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,13 @@ def excerpt(pcm: Pcm, start: int, frames: int, ratio: float) -> Audio:
 class ItemStream:
     """Items by index. Rendered songs are cached on first use.
 
-    Parameters: `sources` (may be empty), `cache` folder, `seed`, `frames` per item.
+    Parameters: `sources` (may be empty), `cache` folder, `seed`, `frames` per item, `pool` of rendered songs.
     Threads: any; items do not depend on each other.
     """
 
-    def __init__(self, sources: Sources, cache: Path, seed: int, frames: int) -> None:
+    def __init__(self, sources: Sources, cache: Path, seed: int, frames: int, pool: Pool) -> None:
         self._sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
+        self._pool = pool
         self._instruments = instruments(sources.one_shots)
         self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
         self._accompaniments = ["synthetic"]
@@ -126,14 +133,14 @@ class ItemStream:
     def _song(self, rng: Rng, kind: str) -> StemSong:
         if kind == "recorded":
             return self._sources.songs[rng.integers(len(self._sources.songs))]
-        return self._pool_song(kind, int(rng.integers(_POOL_SONGS)))
+        return self._pool_song(kind, int(rng.integers(self._pool.songs)))
 
     def _pool_song(self, kind: str, index: int) -> StemSong:
         one_shots = sorted(self._sources.one_shots)
-        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {_POOL_SONG_S} {one_shots}"
+        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {self._pool.seconds} {one_shots}"
         makers: dict[str, Callable[[], Audio]] = {
-            "synthetic": lambda: song(self._seed, index, _POOL_SONG_S),
-            "sequenced": lambda: sequenced_song(self._instruments, self._seed, index, _POOL_SONG_S),
+            "synthetic": lambda: song(self._seed, index, self._pool.seconds),
+            "sequenced": lambda: sequenced_song(self._instruments, self._seed, index, self._pool.seconds),
         }
         stems = cached(self._cache, key, makers[kind])
         return StemSong(f"{kind} {index}", dict(zip(STEM_NAMES, stems, strict=True)))

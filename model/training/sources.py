@@ -77,7 +77,7 @@ def decode(path: Path) -> Audio:
         with AudioFile(str(path)) as file, file.resampled_to(float(RATE_HZ)) as audio:
             sound = np.asarray(audio.read(audio.frames), dtype=np.float32)
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrainingDataError(f"{path}: cannot be read as audio ({error}); remove or replace it") from error
+        raise TrainingDataError(f"{path}: cannot be read as audio; remove or replace it") from error
     return sound[:2] if sound.shape[0] > 1 else np.repeat(sound, 2, axis=0)
 
 

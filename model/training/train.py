@@ -16,7 +16,7 @@ from torch import Tensor
 from model.causal import CausalBSRoformer
 from model.checkpoint import ModelCard, save_checkpoint
 from model.config import CausalConfig
-from model.training.dataset import Batch, ItemStream
+from model.training.dataset import Batch, ItemStream, Pool
 from model.training.losses import LOSSES, separation_loss
 from model.training.sources import Sources, load_library, load_songs, merged
 
@@ -51,6 +51,7 @@ class TrainSettings:
     loss: str = "cheap"
     device: str = "cpu"
     checkpoint_every_s: float = 120.0
+    pool: Pool = field(default_factory=Pool)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -231,6 +232,7 @@ def train(
         settings.cache_dir,
         settings.seed,
         settings.item_hops * settings.config.hop_frames,
+        settings.pool,
     )
     for line in stream.left_out:
         note(f"left out: {line}")
