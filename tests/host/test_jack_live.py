@@ -1,0 +1,219 @@
+"""`stembridge live` between an independent player and recorder on a real audio server.
+
+The signature separator halves its input, the preset lets through one stem, the fallback is silence: what is
+heard must be half of what was played, exactly the declared number of frames later. An identity could pass
+while dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.host.jack import (
+    ROOT,
+    Audio,
+    Recording,
+    Server,
+    frames_that_differ,
+    jack_server,
+    play_and_record,
+    start_player,
+    why_no_server,
+)
+
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server())),
+]
+
+HALF = 0.5
+TAIL_S = 0.5
+STEP_TOLERANCE = 0.05
+RECOVERY_S = 5.0
+GRID = [(rate, block) for rate in (44100, 48000) for block in (64, 128, 480, 512, 1024)]
+
+Event = dict[str, Any]
+
+
+class Live:
+    """A running `stembridge live` and the events it prints."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.seen: list[Event] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def wait_for(self, name: str, timeout_s: float = 180.0) -> Event:
+        """The next event called `name`; fails with what was said when it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while line := self._lines.get(timeout=max(0.0, deadline - time.monotonic())):
+            self.seen.append(json.loads(line))
+            if self.seen[-1]["event"] == name:
+                return self.seen[-1]
+        raise AssertionError(
+            f"live ended without '{name}': {self.seen} {self.process.communicate()[1][-2000:]}"
+        )
+
+    def end(self) -> Event:
+        """Interrupt it as a user would, and return its last event."""
+        self.process.send_signal(signal.SIGINT)
+        last = self.wait_for("end", 30.0)
+        assert self.process.wait(30) == 130
+        return last
+
+
+@contextmanager
+def live(server: Server, *options: str) -> Iterator[Live]:
+    command = f"-m host live --model signature --input jack --output jack --rate {server.rate_hz} --json"
+    process = subprocess.Popen(
+        [sys.executable, *command.split(), "--osc-port", str(free_port()), *options],
+        cwd=ROOT,
+        env=server.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Live(process)
+    finally:
+        if process.poll() is None:
+            process.terminate()  # a killed client would wedge the server
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+EXACT = ("--preset", "acapella", "--fallback", "silence", "--allowance-ms", "50")
+
+
+def music(rate_hz: int, seconds: float) -> Audio:
+    """Noise, and the silence in which its last frames come out, [2, frames]; too weak for the limiter."""
+    frames = round(rate_hz * seconds)
+    signal_ = np.zeros((2, frames + round(TAIL_S * rate_hz)), np.float32)
+    signal_[:, :frames] = np.random.default_rng(11).uniform(-0.9, 0.9, (2, frames))
+    return signal_
+
+
+def hear_it_halved_and_late(rate_hz: int, block: int, seconds: float, folder: Path, *options: str) -> Event:
+    """Run, record, compare; returns the `live` event."""
+    played = music(rate_hz, seconds)
+    with jack_server(rate_hz, block) as server, live(server, *EXACT, *options) as running:
+        started = running.wait_for("live")
+        recording = play_and_record(server, played, folder)
+        end = running.end()
+    assert np.array_equal(recording.played, played)
+    assert frames_that_differ(recording, started["latency_frames"], HALF) == 0
+    assert end["late_hops"] == 0
+    return started
+
+
+@pytest.mark.parametrize(("rate_hz", "block"), [(44100, 128), (48000, 480)])
+def test_the_recording_is_the_input_halved_and_exactly_as_late_as_declared(
+    tmp_path: Path, rate_hz: int, block: int
+) -> None:
+    started = hear_it_halved_and_late(rate_hz, block, 5.0, tmp_path)
+    assert started["block_frames"] == block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate_hz", "block"), GRID)
+def test_the_same_for_every_block_and_rate_over_30_s(tmp_path: Path, rate_hz: int, block: int) -> None:
+    hear_it_halved_and_late(rate_hz, block, 30.0, tmp_path)
+
+
+def test_a_block_that_portaudio_is_asked_for_is_in_the_latency(tmp_path: Path) -> None:
+    started = hear_it_halved_and_late(44100, 128, 2.0, tmp_path, "--block", "256")
+    assert started["block_frames"] == 256
+
+
+def test_a_killed_separator_makes_no_step_and_comes_back_at_the_same_latency(tmp_path: Path) -> None:
+    rate_hz, seconds, killed_at_s = 44100, 9.0, 2.0
+    played = np.zeros((2, round(rate_hz * (seconds + TAIL_S))), np.float32)
+    tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(round(rate_hz * seconds)) / rate_hz)
+    played[:, : tone.size] = tone * np.minimum(1, np.arange(tone.size)[::-1] / 4410)
+    with jack_server(rate_hz, 128) as server, live(server, *EXACT) as running:
+        started = running.wait_for("live")
+        with start_player(server, played, tmp_path) as player:
+            time.sleep(killed_at_s)
+            os.kill(started["separator_pid"], signal.SIGKILL)
+            running.wait_for("restarted", RECOVERY_S)
+            recording = player.finish()
+        end = running.end()
+    latency = started["latency_frames"]
+    clean = np.abs(np.diff(HALF * played)).max()
+    assert np.abs(np.diff(recording.heard)).max() <= clean + STEP_TOLERANCE
+    first, last = wrong_frames(recording, latency)
+    assert last - first < RECOVERY_S * rate_hz
+    assert last < played.shape[1] - rate_hz  # right again well before the end, at the same latency
+    assert end["late_hops"] > 0  # it was counted
+
+
+def wrong_frames(recording: Recording, latency: int) -> tuple[int, int]:
+    """The first and the last frame that is not half of what was played `latency` before."""
+    expected = np.float32(HALF) * recording.played[:, :-latency]
+    wrong = np.flatnonzero(np.any(recording.heard[:, latency:] != expected, axis=0))
+    assert wrong.size, "the killed separator was not heard: was it the right process?"
+    return int(wrong[0]), int(wrong[-1])
+
+
+def test_ctrl_c_fades_before_it_ends(tmp_path: Path) -> None:
+    """A constant input would end in a step of its height if the stream just stopped."""
+    rate_hz = 44100
+    steady = np.full((2, 4 * rate_hz), 0.5, np.float32)
+    with jack_server(rate_hz, 128) as server, live(server, "--preset", "acapella") as running:
+        running.wait_for("live")
+        with start_player(server, steady, tmp_path) as player:
+            time.sleep(1.5)
+            running.end()
+            heard = player.finish().heard
+    assert np.abs(heard[:, rate_hz]).min() > 0.2 and not heard[:, -100:].any()
+    fall = heard[:, rate_hz:]
+    assert np.abs(np.diff(fall)).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--input", "theremin"), "No input device fits 'theremin'"),
+        (("--rate", "96000"), "96000 Hz is refused"),
+        (("--in-channels", "1,7"), "channel 7 was asked for"),
+    ],
+)
+def test_a_device_that_cannot_be_had_is_one_line_and_exit_code_2(options: tuple[str, ...], says: str) -> None:
+    with jack_server(44100, 512) as server, live(server, *options) as running:
+        _, errors = running.process.communicate(timeout=120)
+        assert running.process.returncode == 2
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert says in lines[-1]
+    assert not any("Traceback" in line for line in lines)
