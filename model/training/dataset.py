@@ -35,6 +35,8 @@ ACCOMPANIMENTS = {"background": 0.33, "recorded": 0.22, "sequenced": 0.27, "synt
 VOICES = {"singing": 0.66, "recorded": 0.14, "synthetic": 0.15, "speech": 0.05}
 WITHOUT_VOCALS = 0.17
 SILENCED_STEM = 0.1
+REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
+"""Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,9 @@ class ItemStream:
     def _start(self, rng: Rng, available_frames: int, ratio: float) -> int:
         return int(rng.integers(max(1, available_frames - int(self._frames * ratio) - 2)))
 
-    def _audible(self, rng: Rng, pcm: Pcm) -> Audio:
-        """An excerpt at a random pitch within 3 semitones; silence where a few tries find nothing else."""
-        ratio = 2.0 ** (rng.uniform(-3, 3) / 12.0)
+    def _audible(self, rng: Rng, pcm: Pcm, semitones: tuple[float, float] = (-3.0, 3.0)) -> Audio:
+        """An excerpt at a random pitch; silence where a few tries find nothing else."""
+        ratio = 2.0 ** (rng.uniform(*semitones) / 12.0)
         for _ in range(6):
             sound = excerpt(pcm, self._start(rng, pcm.shape[-1], ratio), self._frames, ratio)
             if active_rms(sound) > 10.0 ** (-50.0 / 20.0):
@@ -187,7 +189,8 @@ class ItemStream:
         one_song = self._song(rng, kind) if kind == "sequenced" and rng.random() < 0.4 else None
         for place, name in enumerate(STEM_NAMES[1:], 1):
             source = one_song or self._source_with(rng, name, kind)
-            stems[place] = levelled(self._audible(rng, source.stems[name]), -21.0 + rng.uniform(-5, 5))
+            sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
+            stems[place] = levelled(sound, -21.0 + rng.uniform(-7, 7))
         return stems
 
     def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
