@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = 2
+SETTLE_S = 0.3  # until the server's graph runs in the order of the connections just made
 
 Audio = NDArray[np.float32]
 
@@ -225,6 +226,7 @@ def _run(server: str, folder: Path) -> None:
 
     with player, recorder:
         _connect(player, plays, records)
+        time.sleep(SETTLE_S)
         position["start"] = 1
         print(json.dumps({"event": "playing"}), flush=True)
         while position["record"] < frames:
