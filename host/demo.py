@@ -82,7 +82,7 @@ def load_song(seconds: float | None = None) -> Song:
 )
 @click.option(
     "--allowance-ms",
-    type=float,
+    type=click.FloatRange(0, 1000),
     default=DEFAULT_ALLOWANCE_MS,
     show_default=True,
     help="Time for computing a hop; part of the latency.",
