@@ -20,7 +20,9 @@ _CARD = """# built-in live model
 
 The small causal band-split RoFormer that ships with stembridge: four stems (vocals, drums, bass, other) at
 44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters. **A first version**, trained
-for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with `stembridge train`.
+for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with `stembridge train`. The run was steered while it
+went on: after 420 steps basses were moved down and drums up in pitch, after 500 the learning rate was raised from 1e-3 to 2e-3.
+A fresh run has both from its start, so it will differ.
 
 ## Scores
 
@@ -47,7 +49,7 @@ songs come from the project's generator with unseen seeds.
 
 ## Data
 
-Mixed on the fly: gains within 15 dB, pitch within 4 semitones, vocals at -10 to +4 dB of the accompaniment, equalisers, reverb, 17% of items
+Mixed on the fly: gains within 15 dB, pitch within 4 semitones (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment, equalisers, reverb, 17% of items
 without vocals. Files that are silent, shorter than 0.3 s (voices) or whose name tells no drum or pitch (one-shots) were left out. Accompaniments are
 one third instrumental recordings (known only as a whole: the loss then compares vocals and the rest), a fifth multitracks, a quarter songs
 sequenced from one-shots and a fifth synthesised.
@@ -117,6 +119,7 @@ def publish(training: Path, audio_dir: Path, weights: Path, seconds: float) -> l
     save_checkpoint(weights / "builtin-live.safetensors", state.ema, ModelCard(LICENCE, "stembridge", text))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     table = json.dumps({"steps": state.step, "rows": rows}, indent=1)
+    (weights / "builtin-live.safetensors").chmod(0o644)
     (weights / "scores.json").write_text(table + "\n", encoding="utf-8")
     return rows
 

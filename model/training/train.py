@@ -39,13 +39,13 @@ class TrainSettings:
     audio_dir: Path | None = None
     songs_dir: Path | None = None
     config: CausalConfig = field(default_factory=CausalConfig)
-    steps: int = 2000
+    steps: int = 1500
     minutes: float = math.inf
     resume: bool = False
     seed: int = 0
-    batch: int = 3
+    batch: int = 2
     item_hops: int = 255
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 60
     ema_decay: float = 0.995
     loss: str = "cheap"
