@@ -57,8 +57,11 @@ def open_renderer(model: str, device: str, wanted: Sequence[str]) -> Renderer:
         names = signature_separator(44100).stem_names
         chosen = stem_indices(names, wanted, model)
         return Renderer(tuple(names[i] for i in chosen), 2, _signature_render(chosen))
-    from model.checkpoint import load_model  # torch takes over a second to import
+    import torch  # takes over a second
 
+    from model.checkpoint import load_model
+
+    torch.set_num_threads(1)  # products this small wait for threads: two took 7 times as long on busy cores
     network = load_model(model)[0].to(torch_device(device))
     names = network.config.stem_names
     chosen = stem_indices(names, wanted, model)
