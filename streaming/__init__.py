@@ -1,1 +1,1 @@
-"""How frames move: timelines, windows, overlap-add, mixing. numpy and numba only; never torch, never a device."""
+"""How frames move: timelines, windows, overlap-add, mixing. NumPy and Numba only: never torch or a device."""

@@ -1,121 +1,83 @@
-"""`process_block` as C sees it, and the Python object that holds its arrays alive."""
+"""`process_block` as C sees it, and the Python object that holds its memory alive."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, types  # type: ignore[import-untyped]
+from numba import carray, cfunc, types  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from streaming import block
-from streaming.atomics import address_as_pointer
-from streaming.block import Arrays, process_block
+from streaming.block import (
+    BLOCK,
+    DRY,
+    FADE_S,
+    RAMP_S,
+    RAW,
+    WET,
+    process_block,
+    resolve_faders,
+)
 from streaming.compiled import compiled
-from streaming.health import CALLBACK, WORDS
+from streaming.health import CALLBACK
 from streaming.separator import Audio
-from streaming.session import Session
-from streaming.snapshot import CONTROLS, HEADER_WORDS, PLAN, SLOTS, STRIPS, neutral_controls
-from streaming.timeline import HEADER_WORDS as TIMELINE_WORDS
-
-CONTROLS_WORDS = CONTROLS.itemsize // 8
-PLAN_WORDS = PLAN.itemsize // 8
-PIECE = block.PIECE_FRAMES
-
-# The userdata table: these sizes, then the address of every array in the order of `Arrays`.
-STEMS, CHANNELS, CAPACITY, DEVICE_IN, DEVICE_OUT, FIRST_ADDRESS = range(6)
-TABLE_WORDS = FIRST_ADDRESS + len(Arrays._fields)
+from streaming.session import MAX_CHANNELS, Session
+from streaming.snapshot import neutral_controls
+from streaming.timeline import Timeline
 
 
 @compiled
-def words_at(address, shape):  # type: ignore[no-untyped-def]
-    return carray(address_as_pointer(address), shape, np.int64)
+def process_pointers(userdata: Any, device_in: Any, device_out: Any, frames: int, flags: int) -> None:
+    """The block behind C pointers; its record says how many channels the device has."""
+    block = carray(userdata, (1,), BLOCK)[0]
+    source = carray(device_in, (frames, block.device_inputs), np.float32)
+    target = carray(device_out, (frames, block.device_outputs), np.float32)
+    process_block(block, source, target, flags)
 
 
-@compiled
-def singles_at(address, shape):  # type: ignore[no-untyped-def]
-    return carray(address_as_pointer(address), shape, np.float32)
-
-
-@compiled
-def doubles_at(address, shape):  # type: ignore[no-untyped-def]
-    return carray(address_as_pointer(address), shape, np.float64)
-
-
-@compiled
-def arrays_at(table):  # type: ignore[no-untyped-def]
-    """Rebuild `Arrays` from the userdata table."""
-    s, c, n = table[STEMS], table[CHANNELS], table[CAPACITY]
-    at = table[FIRST_ADDRESS:]
-    return Arrays(
-        words_at(at[0], (block.STATE_WORDS,)),
-        words_at(at[1], (TIMELINE_WORDS,)),
-        singles_at(at[2], (c, n)),
-        words_at(at[3], (s, TIMELINE_WORDS)),
-        singles_at(at[4], (s, c, n)),
-        words_at(at[5], (s, TIMELINE_WORDS)),
-        singles_at(at[6], (s, c, n)),
-        words_at(at[7], (s,)),
-        words_at(at[8], (HEADER_WORDS,)),
-        words_at(at[9], (SLOTS, CONTROLS_WORDS)),
-        carray(address_as_pointer(at[10]), (1,), CONTROLS),
-        words_at(at[11], (2, CONTROLS_WORDS)),
-        words_at(at[12], (HEADER_WORDS,)),
-        words_at(at[13], (SLOTS, PLAN_WORDS)),
-        words_at(at[14], (2, PLAN_WORDS)),
-        words_at(at[15], (WORDS,)),
-        singles_at(at[16], (STRIPS + 2,)),
-        words_at(at[17], (8,)),
-        words_at(at[18], (c,)),
-        words_at(at[19], (c,)),
-        doubles_at(at[20], (s + 3, 3)),
-        doubles_at(at[21], (s + 1,)),
-        words_at(at[22], (s,)),
-        words_at(at[23], (s, 2)),
-        singles_at(at[24], (2, s, c)),
-        doubles_at(at[25], (1,)),
-        doubles_at(at[26], (s + 3, PIECE)),
-        doubles_at(at[27], (s, PIECE)),
-        doubles_at(at[28], (1 + c, PIECE)),
-        singles_at(at[29], (c, PIECE)),
-        singles_at(at[30], (c, PIECE)),
-        singles_at(at[31], (s, c, PIECE)),
-        singles_at(at[32], (s, c, PIECE)),
-        doubles_at(at[33], (c, PIECE)),
-    )
-
-
-@compiled
-def process_userdata(userdata, device_in, device_out, frames, flags):  # type: ignore[no-untyped-def]
-    """The block behind C pointers; the table says how many channels the device has."""
-    table = carray(userdata, (TABLE_WORDS,), np.int64)
-    source = carray(device_in, (frames, table[DEVICE_IN]), np.float32)
-    target = carray(device_out, (frames, table[DEVICE_OUT]), np.float32)
-    process_block(arrays_at(table), source, target, frames, flags)
-
-
-# PaStreamCallback: input, output, frames, time info, flags, user data. `unsigned long` is 32 bits wide on Windows.
+# PaStreamCallback: input, output, frames, time info, flags, user data. Windows: 32 bits in `unsigned long`.
 ULONG = types.uint32 if np.dtype("L").itemsize == 4 else types.uint64
 STREAM_CALLBACK = types.int32(types.voidptr, types.voidptr, ULONG, types.voidptr, ULONG, types.voidptr)
 
 
-def _stream_callback(device_in, device_out, frames, _time_info, flags, userdata):  # type: ignore[no-untyped-def]
-    process_userdata(userdata, device_in, device_out, np.int64(frames), np.int64(flags))
+def _stream_callback(
+    device_in: Any, device_out: Any, frames: Any, _time_info: Any, flags: Any, userdata: Any
+) -> np.int32:
+    process_pointers(userdata, device_in, device_out, np.int64(frames), np.int64(flags))  # type: ignore[arg-type]
     return np.int32(0)
 
 
-stream_callback = cfunc(STREAM_CALLBACK, error_model="numpy", nopython=True, cache=True)(_stream_callback)
+stream_callback = cfunc(STREAM_CALLBACK, error_model="numpy", cache=True)(_stream_callback)
 """The compiled PortAudio stream callback; its user data is `Engine.userdata`."""
 
 
+class ChannelMapError(ValueError):
+    """Channels that the device does not have."""
+
+
+def _checked_map(channel_map: Sequence[int], channels: int, device_channels: int, what: str) -> list[int]:
+    if len(channel_map) != channels or not all(0 <= c < device_channels for c in channel_map):
+        raise ChannelMapError(
+            f"{what} channels {list(channel_map)}: name {channels} of the device's {device_channels}, from 0"
+        )
+    return [*channel_map, *[0] * (MAX_CHANNELS - channels)]
+
+
 class Engine:
-    """The arrays of one running `process_block`, and its two doors: the C callback and `process`.
+    """The memory of one running `process_block`, and its two doors: the C callback and `process`.
 
     Parameters
     ----------
     session : the shared memory of the run; keep it open as long as the engine is used
     input_map, output_map : the device channel of each engine channel; for a mono input both may be 0
     device_inputs, device_outputs : channels of the device's interleaved buffers
+
+    Attributes
+    ----------
+    userdata : int64; its address is the C callback's user data
+
+    Errors: ChannelMapError.
 
     Threads: one caller at a time, the device's.
     """
@@ -128,82 +90,77 @@ class Engine:
         device_inputs: int = 2,
         device_outputs: int = 2,
     ) -> None:
-        spec = session.spec
-        s, c = spec.stems, spec.channels
-        if max(input_map) >= device_inputs or max(output_map) >= device_outputs:
-            raise ValueError("A channel map names a channel that the device does not have.")
-        state = np.zeros(block.STATE_WORDS, np.int64)
-        state[block.FADE_FRAMES] = round(block.FADE_S * spec.sample_rate_hz)
-        state[block.RAMP_FRAMES] = round(block.RAMP_S * spec.sample_rate_hz)
-        state[block.LAST_LATE_HOP] = np.iinfo(np.int64).min // 2
-        state[block.HOP], state[block.HOP_PHASE] = spec.hop_frames, spec.hop_phase_frames
-        state[block.RATE] = spec.sample_rate_hz
-        controls_words = np.zeros((2, CONTROLS_WORDS), np.int64)
-        controls = controls_words[0].view(CONTROLS)
-        segment = session.segment
-        self.arrays = Arrays(
-            state=state,
-            dry_header=segment.array("dry.headers"),
-            dry_data=segment.array("dry.data"),
-            raw_headers=segment.array("raw.headers"),
-            raw_data=segment.array("raw.data"),
-            wet_headers=segment.array("wet.headers"),
-            wet_data=segment.array("wet.data"),
-            chained=np.array(spec.chained, np.int64),
-            controls_header=session.controls.header,
-            controls_slots=session.controls.slots,
-            controls=controls,
-            controls_words=controls_words,
-            plan_header=session.plan.header,
-            plan_slots=session.plan.slots,
-            plan=np.zeros((2, PLAN_WORDS), np.int64),
-            counters=session.health.counters[CALLBACK],
-            peaks=session.health.peaks,
-            wake_separator=segment.array("wake.separator"),
-            input_map=np.array(input_map, np.int64),
-            output_map=np.array(output_map, np.int64),
-            ramps=np.ones((s + 3, 3)),
-            targets=np.ones(s + 1),
-            silenced=np.zeros(s, np.int64),
-            valid=np.zeros((s, 2), np.int64),
-            held=np.zeros((2, s, c), np.float32),
-            limiter_gain=np.ones(1),
-            curves=np.ones((s + 3, PIECE)),
-            validity=np.ones((s, PIECE)),
-            residual=np.zeros((1 + c, PIECE)),
-            incoming=np.zeros((c, PIECE), np.float32),
-            dry=np.zeros((c, PIECE), np.float32),
-            raw=np.zeros((s, c, PIECE), np.float32),
-            wet=np.zeros((s, c, PIECE), np.float32),
-            mixed=np.zeros((c, PIECE)),
-        )
-        self._device_outputs = device_outputs
-        self.arrays.valid[:, 0] = state[block.FADE_FRAMES]
-        self._take_over(session, controls)
-        sizes = [s, c, spec.capacity_frames, device_inputs, device_outputs]
-        self.userdata = np.array(sizes + [a.ctypes.data for a in self.arrays], np.int64)
+        channels = session.spec.channels
+        block = np.zeros(1, BLOCK)
+        block["input_map"] = _checked_map(input_map, channels, device_inputs, "input")
+        block["output_map"] = _checked_map(output_map, channels, device_outputs, "output")
+        block["device_inputs"], block["device_outputs"] = device_inputs, device_outputs
+        self._session, self._block = session, block
+        self.userdata: NDArray[np.int64] = block.view(np.int64)
+        self._set_sizes()
+        self._set_addresses()
+        self._take_over_controls()
+        self._take_over_plan()
 
-    def _take_over(self, session: Session, controls: NDArray[np.void]) -> None:
-        """Start from what is already published, at its values: nothing to ramp or fade from."""
-        arrays, stems = self.arrays, session.spec.stems
-        latest = session.controls.latest()
-        controls[:] = neutral_controls() if latest is None else latest
-        block.resolve_targets(controls[0], stems, arrays.targets, arrays.silenced)
-        bypass = float(controls["bypass"][0] != 0)
-        starts = [*arrays.targets, float(controls["output_gain"][0]), bypass]
-        arrays.ramps[:] = np.stack([starts, starts, np.zeros(stems + 3)], axis=1)
-        plan = session.plan.latest()
-        if plan is not None:
-            state = arrays.state
-            arrays.plan[0] = plan.view(np.int64)
-            state[block.PLAN_SEEN] = session.plan.published
-            state[block.EPOCH], state[block.LATENCY] = plan["epoch"][0], plan["latency_frames"][0]
-            state[block.FADE_WALKED] = state[block.FADE_FRAMES] if plan["epoch"][0] else 0
+    def _set_sizes(self) -> None:
+        spec, block = self._session.spec, self._block
+        block["stems"], block["channels"], block["capacity_frames"] = (
+            spec.stems,
+            spec.channels,
+            spec.capacity_frames,
+        )
+        block["sample_rate_hz"] = spec.sample_rate_hz
+        block["hop_frames"], block["hop_phase_frames"] = spec.hop_frames, spec.hop_phase_frames
+        block["fade_frames"] = round(FADE_S * spec.sample_rate_hz)
+        block["ramp_frames"] = round(RAMP_S * spec.sample_rate_hz)
+        block["stem_fades"][0, :, 0] = block["fade_frames"]
+        block["last_late_hop"] = np.iinfo(np.int64).min // 2
+        block["limiter_gain"] = 1.0
+
+    def _set_addresses(self) -> None:
+        session, block = self._session, self._block
+        self._set_timeline(DRY, session.dry)
+        for s, chained in enumerate(session.spec.chained):
+            self._set_timeline(RAW + s, session.raw[s])
+            if chained:
+                self._set_timeline(WET + s, session.wet[s])
+        for name, snapshot in {"controls": session.controls, "plan": session.plan}.items():
+            block[f"{name}_header"] = snapshot.header.ctypes.data
+            block[f"{name}_slots"] = snapshot.slots.ctypes.data
+        block["counters"] = session.health.counters[CALLBACK].ctypes.data
+        block["peaks"] = session.health.peaks.ctypes.data
+        block["wake_separator"] = session.segment.array("wake.separator").ctypes.data
+
+    def _set_timeline(self, row: int, timeline: Timeline) -> None:
+        self._block["timeline_headers"][0, row] = timeline.header.ctypes.data
+        self._block["timeline_data"][0, row] = timeline.data.ctypes.data
+
+    def _take_over_controls(self) -> None:
+        """Start from the faders as they are: nothing to ramp from."""
+        block, latest = self._block, self._session.controls.latest()
+        controls = neutral_controls() if latest is None else latest
+        block["controls"][0, 0] = controls.view(np.int64)
+        resolve_faders(block[0])
+        block["ramps"][0, :, :2] = block["targets"][0][:, None]
+
+    def _take_over_plan(self) -> None:
+        """Start in the epoch that is planned, without a fade."""
+        block, plan = self._block, self._session.plan.latest()
+        if plan is None or plan["epoch"][0] == 0:
+            return
+        block["plan"][0, 0] = plan.view(np.int64)
+        block["epoch"], block["latency_frames"] = plan["epoch"], plan["latency_frames"]
+        block["fade_walked"] = block["fade_frames"]
 
     def process(self, device_in: Audio, device_out: Audio, flags: int = 0) -> None:
-        """Work one block from Python: `device_in` [inputs, frames] to `device_out` [outputs, frames], float32."""
-        interleaved = np.ascontiguousarray(device_in.T, np.float32)
-        frames = interleaved.shape[0]
-        out = np.empty((frames, self._device_outputs), np.float32)
-        process_block(self.arrays, interleaved, out, frames, flags)
-        device_out[:] = out.T
+        """Work one block from Python, through the very callback that a device is given.
+
+        `device_in` [inputs, frames] to `device_out` [outputs, frames], float32.
+        """
+        source = np.ascontiguousarray(device_in.T, np.float32)
+        frames = source.shape[0]
+        target = np.empty((frames, int(self._block["device_outputs"][0])), np.float32)
+        stream_callback.ctypes(
+            source.ctypes.data, target.ctypes.data, frames, None, flags, self.userdata.ctypes.data
+        )
+        device_out[:] = target.T

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,9 +51,10 @@ def drop_old_caches(root: Path, keep: int = 4) -> None:
 
 
 def cache_is_warm() -> bool:
-    """Whether compiled code for this source lies ready; if not, the first use takes half a minute."""
+    """Whether the audio callback of this source lies ready; if not, the first use takes half a minute."""
     directory = Path(numba.config.CACHE_DIR or "")  # type: ignore[attr-defined]
-    return directory.is_dir() and any(directory.rglob("*.nbi"))
+    mine = f"callback._stream_callback-*.py{sys.version_info.major}{sys.version_info.minor}.nbi"
+    return directory.is_dir() and any(directory.rglob(mine))
 
 
 def compiled(function: Function) -> Function:
@@ -67,6 +69,17 @@ def compiled(function: Function) -> Function:
     """
     compile_ = numba.njit(error_model="numpy", nogil=True, cache=True, forceinline=True)
     return cast(Function, compile_(function))
+
+
+def inlined(function: Function) -> Function:
+    """Copy `function` into the compiled functions that call it; by itself it is never compiled.
+
+    For the outer levels of the callback: `compiled` all the way up would compile the innermost code once
+    for each level.
+
+    Threads: as `compiled`.
+    """
+    return cast(Function, numba.njit(error_model="numpy", nogil=True, inline="always")(function))
 
 
 _use_cache_of_this_source()

@@ -21,8 +21,8 @@ ROLES = {"callback": CALLBACK, "separator": SEPARATOR, "plugins": PLUGINS, "cont
 # columns of the callback's row
 FRAME = 0  # the next absolute frame
 BLOCKS = 1
-LATE_HOPS = 2  # hops of which at least one frame was not there when it was due
-MISSING_FRAMES = 3
+LATE_HOPS = 2  # hops of which at least one frame was missing
+MISSING_FRAMES = 3  # frames at which at least one stem was not there when it was due
 XRUNS = 4  # blocks that the device flagged
 NONFINITE_IN = 5  # input samples that were NaN or infinite
 LIMITED_BLOCKS = 6
@@ -34,7 +34,7 @@ SILENT = 10  # 1 while the master fade is fully closed
 # columns of every other role's row
 HEARTBEAT_NS = 0
 HOPS = 1
-INVALID_HOPS = 2  # hops thrown away because they held non-finite samples or the stage raised
+INVALID_HOPS = 2  # hops thrown away because they held non-finite samples
 JOINS = 3
 
 WORDS = 16
@@ -43,6 +43,7 @@ HOP_RING = 8192
 # rows of `peaks` behind the strips
 PEAK_OUTPUT = STRIPS
 PEAK_INPUT = STRIPS + 1
+PEAKS = STRIPS + 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class HopTimes:
     loads: NDArray[np.float64]
 
     def percentile(self, q: float) -> float:
+        """The `q`-th percentile (0..100) of the loads; 0 before the first hop."""
         return float(np.percentile(self.loads, q)) if self.loads.size else 0.0
 
 
@@ -68,14 +70,16 @@ class Health:
 
     @staticmethod
     def fields() -> list[Field]:
+        """What a segment needs for the counters."""
         return [
             Field("health.counters", (len(ROLES), WORDS), "int64"),
-            Field("health.peaks", (STRIPS + 2,), "float32"),
+            Field("health.peaks", (PEAKS,), "float32"),
             Field("health.hop_seconds", (HOP_RING,), "float64"),
         ]
 
     @classmethod
     def of(cls, segment: Segment) -> Health:
+        """The counters that lie in `segment`."""
         return cls(
             segment.array("health.counters"),
             segment.array("health.peaks"),

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streaming.compiled import compiled
 
 LOOKAHEAD_FRAMES = 0
@@ -19,26 +22,43 @@ RELEASE_S = 0.1
 
 
 @compiled
-def limit(gain, ceiling, release_per_frame, block, frames):  # type: ignore[no-untyped-def]
-    """Limit `block` [channels, frames] float64 in place; `gain` [1] carries over. Returns 1 if it acted.
+def drop_nonfinite(block: NDArray[np.float64], i: int) -> bool:
+    """Make each non-finite sample of frame `i` 0; whether there was one."""
+    found = False
+    for c in range(block.shape[0]):
+        if not math.isfinite(block[c, i]):
+            block[c, i] = 0.0
+            found = True
+    return found
 
-    A non-finite sample becomes 0.
+
+@compiled
+def frame_peak(block: NDArray[np.float64], i: int) -> float:
+    """The peak of frame `i` over all channels."""
+    peak = 0.0
+    for c in range(block.shape[0]):
+        peak = max(peak, abs(block[c, i]))
+    return peak
+
+
+@compiled
+def limit(
+    gain: float, ceiling: float, release_per_frame: float, block: NDArray[np.float64], frames: int
+) -> tuple[float, bool]:
+    """Limit `block` [channels, frames] in place, starting from `gain`; a non-finite sample becomes 0.
+
+    Returns the gain it ends with, and whether it acted.
     """
-    acted = 0
-    g = gain[0]
+    acted = False
     for i in range(frames):
-        peak = 0.0
-        for c in range(block.shape[0]):
-            if not math.isfinite(block[c, i]):
-                block[c, i] = 0.0
-                acted = 1
-            peak = max(peak, abs(block[c, i]))
-        g = min(1.0, g + release_per_frame)
-        if peak * g > ceiling:
-            g = ceiling / peak
-        if g < 1.0:
-            acted = 1
+        acted = drop_nonfinite(block, i) or acted
+        peak = frame_peak(block, i)
+        gain = min(1.0, gain + release_per_frame)
+        if peak * gain > ceiling:
+            gain = ceiling / peak
+        if gain < 1.0:
+            acted = True
             for c in range(block.shape[0]):
-                block[c, i] = min(max(block[c, i] * g, -ceiling), ceiling)
-    gain[0] = g
-    return acted
+                # The product may round above the ceiling.
+                block[c, i] = min(max(block[c, i] * gain, -ceiling), ceiling)
+    return gain, acted

@@ -5,21 +5,27 @@ Threads: written inside the callback, read from anywhere.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from streaming.compiled import compiled
+from streaming.separator import Audio
 
 FALL_DB_PER_S = 20.0
 
 
 @compiled
-def fall_factor(frames, sample_rate_hz):  # type: ignore[no-untyped-def]
+def fall_factor(frames: int, sample_rate_hz: int) -> float:
     """What a meter falls to over `frames`."""
-    return 10.0 ** (-FALL_DB_PER_S * frames / sample_rate_hz / 20.0)
+    return float(10.0 ** (-FALL_DB_PER_S * frames / sample_rate_hz / 20.0))
 
 
 @compiled
-def meter(peaks, index, block, frames, fall):  # type: ignore[no-untyped-def]
+def meter(peaks: Audio, index: int, block: NDArray[Any], frames: int, fall: float) -> None:
     """Move meter `index` to the peak of `block` [channels, n], or let it fall by `fall`."""
-    peak = 0.0
+    peak = np.float64(0.0)
     for c in range(block.shape[0]):
         for i in range(frames):
             peak = max(peak, abs(block[c, i]))

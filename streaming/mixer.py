@@ -3,42 +3,61 @@
     residual = dry(n - latency) - sum_s v_s * raw_s
     output   = sum_s g_s * v_s * wet_s + g_res * residual
 
-`v_s` is the validity of stem `s`, ramped 0..1 as its hops arrive or fail. A stem that fails is held at its last
-valid sample while `v_s` falls, so its part fades without a step. Sums are in float64: at unity gains every
-`v_s * wet_s` cancels its `v_s * raw_s` and the rounded output is the dry input to the bit.
+`v_s` is the validity of stem `s`, ramped 0..1 as its hops arrive or fail. A stem that fails is held at its
+last valid sample while `v_s` falls, so its part fades without a step. The output is summed as
+`g_res * dry + sum_s v_s * (g_s * wet_s - g_res * raw_s)` in float64: the same law, and at unity gains each
+bracket is exactly 0, so the output is the dry input to the bit, however loud the stems are.
 
-What the user chose as fallback acts on the residual's gain alone:
-- silence: it is scaled by the validity of every muted (or not soloed) stem, so that a muted voice whose stem
-  failed cannot leak back through the residual;
-- dry: it is at least `(1 - v_s) * min(g_s, 1)` for every stem that should sound, so that what a failed stem
-  no longer brings comes with the dry signal, also where the residual was muted.
+What the user chose as fallback acts on the residual's gain alone. With `m_s = min(g_s, 1)`:
+- silence: it is scaled by `1 - (1 - m_s) * (1 - v_s)` for every stem. A muted (or not soloed) stem has
+  `m_s = 0`, which makes this `v_s`: a muted voice whose stem failed cannot leak back through the residual;
+- dry: it is at least `m_s * (1 - v_s)` for every stem, so that what a failed stem no longer brings comes with
+  the dry signal, also where the residual was muted.
+
+Gains are arrays with a row for each strip, stems first and the residual at RESIDUAL.
 
 Threads: everything here runs inside the callback.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from streaming.compiled import compiled
-from streaming.snapshot import RESIDUAL
+from streaming.fades import blend
+from streaming.separator import Audio
+from streaming.snapshot import RESIDUAL, STRIPS
+
+Curves = NDArray[np.float64]
 
 
 @compiled
-def resolve_targets(controls, stems, targets, silenced):  # type: ignore[no-untyped-def]
-    """From faders and switches to target gains [stems + 1] (the residual last) and who is silenced [stems]."""
-    soloing = controls.strip_solo[RESIDUAL] != 0
-    for s in range(stems):
-        soloing = soloing or controls.strip_solo[s] != 0
-    for i in range(stems + 1):
-        strip = i if i < stems else RESIDUAL
+def resolve_targets(controls: Any, targets: NDArray[np.float64]) -> None:
+    """From the faders and switches of a CONTROLS record to target gains [STRIPS]."""
+    soloing = False
+    for strip in range(STRIPS):
+        soloing = soloing or controls.strip_solo[strip] != 0
+    for strip in range(STRIPS):
         closed = controls.strip_mute[strip] != 0 or (soloing and controls.strip_solo[strip] == 0)
-        targets[i] = 0.0 if closed else controls.strip_gain[strip]
-        if i < stems:
-            silenced[i] = 1 if closed else 0
+        targets[strip] = 0.0 if closed else controls.strip_gain[strip]
 
 
 @compiled
-def ramp_curve(ramp, target, ramp_frames, out, frames):  # type: ignore[no-untyped-def]
-    """Fill `out` with a gain that walks linearly to `target` in `ramp_frames`; `ramp` is [from, to, frames walked]."""
+def ramp_at(ramp: NDArray[np.float64], walked: float, ramp_frames: int) -> float:
+    """The value after `walked` frames of `ramp` [from, to, frames walked]; exactly `to` once it is there."""
+    if walked >= ramp_frames:
+        return float(ramp[1])
+    return blend(ramp[0], ramp[1], walked / ramp_frames)
+
+
+@compiled
+def ramp_curve(
+    ramp: NDArray[np.float64], target: float, ramp_frames: int, out: NDArray[np.float64], frames: int
+) -> None:
+    """Fill `out` with a gain that walks linearly from where it is to `target` in `ramp_frames`."""
     if target != ramp[1]:
         ramp[0] = ramp_at(ramp, ramp[2], ramp_frames)
         ramp[1] = target
@@ -49,66 +68,82 @@ def ramp_curve(ramp, target, ramp_frames, out, frames):  # type: ignore[no-untyp
 
 
 @compiled
-def ramp_at(ramp, walked, ramp_frames):  # type: ignore[no-untyped-def]
-    """The ramp's value after `walked` frames; exactly the target once it is there."""
-    if walked >= ramp_frames:
-        return ramp[1]
-    return ramp[0] + (walked / ramp_frames) * (ramp[1] - ramp[0])
+def validity_curve(
+    fade: NDArray[np.int64],
+    valid_from: int,
+    valid_to: int,
+    fade_frames: int,
+    raw: Audio,
+    wet: Audio,
+    held: Audio,
+    out: NDArray[np.float64],
+    frames: int,
+) -> None:
+    """Ramp one stem's validity into `out`, and hold its last samples where frames are missing.
 
-
-@compiled
-def validity_curve(valid, valid_from, valid_to, fade_frames, held, stem, curve, frames):  # type: ignore[no-untyped-def]
-    """Ramp one stem's validity and hold its last samples where frames are missing.
-
-    `valid` is [stems, 2]: frames of the fade walked (0..fade_frames), and 1 while a fade-out is under way;
-    once begun it is finished, so that coming back cannot step either. `held` is the pair of arrays
-    (raw, wet), each ([channels, frames] block, [channels] last samples); they are changed in place.
+    `fade` is [frames walked of 0..fade_frames, 1 while a fade-out is under way]: once begun it is finished,
+    so that coming back cannot step either. `raw` and `wet` [channels, n] and their last samples `held`
+    [2, channels] are changed in place.
     """
-    raw, wet, last_raw, last_wet = held
-    walked, falling = valid[stem, 0], valid[stem, 1]
+    walked, falling = fade[0], fade[1]
     for i in range(frames):
-        there = valid_from <= i < valid_to
-        if there and falling == 0:
+        if valid_from <= i < valid_to and falling == 0:
             walked = min(walked + 1, fade_frames)
             for c in range(raw.shape[0]):
-                last_raw[c] = raw[c, i]
-                last_wet[c] = wet[c, i]
+                held[0, c] = raw[c, i]
+                held[1, c] = wet[c, i]
         else:
             walked = max(walked - 1, 0)
             falling = 1 if walked > 0 else 0
             for c in range(raw.shape[0]):
-                raw[c, i] = last_raw[c]
-                wet[c, i] = last_wet[c]
-        curve[i] = walked / fade_frames
-    valid[stem, 0], valid[stem, 1] = walked, falling
+                raw[c, i] = held[0, c]
+                wet[c, i] = held[1, c]
+        out[i] = walked / fade_frames
+    fade[0], fade[1] = walked, falling
 
 
 @compiled
-def residual_curve(gains, validity, silenced, fallback_silence, stems, out, frames):  # type: ignore[no-untyped-def]
-    """The residual's gain with the fallback rule; `gains` [stems + 1, frames], `validity` [stems, frames]."""
+def residual_curve(
+    gains: Curves,
+    validity: Curves,
+    fallback: NDArray[np.float64],
+    stems: int,
+    out: NDArray[np.float64],
+    frames: int,
+) -> None:
+    """The residual's gain under the fallback rule; `fallback` walks between 0 (dry) and 1 (silence)."""
     for i in range(frames):
-        gain = gains[stems, i]
+        dry_rule = silence_rule = gains[RESIDUAL, i]
         for s in range(stems):
-            if fallback_silence != 0 and silenced[s] != 0:
-                gain *= validity[s, i]
-            elif fallback_silence == 0:
-                gain = max(gain, (1.0 - validity[s, i]) * min(gains[s, i], 1.0))
-        out[i] = gain
+            missing, sounding = 1.0 - validity[s, i], min(gains[s, i], 1.0)
+            dry_rule = max(dry_rule, sounding * missing)
+            silence_rule *= 1.0 - (1.0 - sounding) * missing
+        out[i] = blend(dry_rule, silence_rule, fallback[i])
 
 
 @compiled
-def mix(dry, raw, wet, gains, validity, residual_gain, stems, out, residual, frames):  # type: ignore[no-untyped-def]
-    """The law itself. `dry` [channels, n] float32, `raw`/`wet` [stems, channels, n] float32, `out` float64.
+def mix(
+    dry: Audio,
+    raw: Audio,
+    wet: Audio,
+    gains: Curves,
+    validity: Curves,
+    residual_gain: NDArray[np.float64],
+    stems: int,
+    out: Curves,
+    residual: Curves,
+    frames: int,
+) -> None:
+    """The law itself: `dry` [channels, n], `raw` and `wet` [stems, channels, n] to `out` [channels, n].
 
-    `residual` [channels, n] float64 is left behind for the meter.
+    The residual [channels, n], before its fader, is left behind for the meter.
     """
     for c in range(dry.shape[0]):
         for i in range(frames):
-            out[c, i] = 0.0
+            out[c, i] = residual_gain[i] * dry[c, i]
             residual[c, i] = dry[c, i]
         for s in range(stems):
             for i in range(frames):
-                out[c, i] += gains[s, i] * (validity[s, i] * wet[s, c, i])
+                kept = gains[s, i] * wet[s, c, i] - residual_gain[i] * raw[s, c, i]
+                out[c, i] += validity[s, i] * kept
                 residual[c, i] -= validity[s, i] * raw[s, c, i]
-        for i in range(frames):
-            out[c, i] += residual_gain[i] * residual[c, i]

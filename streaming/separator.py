@@ -55,7 +55,7 @@ class SignatureSeparator:
 
     Every stem is the input times 0.5, delayed like a real model's; the last stem carries the number of the
     hop since the last reset as the constant `(k % 1024 + 1) / 2048` instead. An identity separator beside a
-    dry fallback would pass a test while dead; this one cannot.
+    dry fallback would pass a test while dead; this one cannot. The latency is a hop or more.
 
     Threads: as `Separator`.
     """
@@ -68,6 +68,8 @@ class SignatureSeparator:
         latency_frames: int = 882,
         channels: int = 2,
     ) -> None:
+        if latency_frames < hop_frames:
+            raise ValueError(f"latency of {latency_frames} frames: take the hop of {hop_frames} or more")
         self.sample_rate_hz = sample_rate_hz
         self.stem_names = stem_names
         self.hop_frames = self.window_frames = hop_frames
@@ -76,13 +78,16 @@ class SignatureSeparator:
         self._hops = 0
 
     def warm_up(self) -> None:
+        """Nothing to prepare but silence."""
         self.reset()
 
     def reset(self) -> None:
+        """Start again from silence and hop 0."""
         self._past[:] = 0.0
         self._hops = 0
 
     def separate(self, mixture: Audio, stems_out: Audio) -> None:
+        """The input of `latency_frames` ago times 0.5, and the hop's number as the last stem."""
         clean = np.nan_to_num(mixture, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
         line = np.concatenate([self._past, clean], axis=1)
         delayed = line[:, self.hop_frames : 2 * self.hop_frames]

@@ -8,11 +8,21 @@ from typing import Any
 
 from streaming.health import Health
 from streaming.segment import Field, Segment
-from streaming.snapshot import CONTROLS, PLAN, RESIDUAL, Snapshot
+from streaming.snapshot import CONTROLS, MAX_STEMS, PLAN, Snapshot
 from streaming.timeline import HEADER_WORDS, Timeline
-from streaming.wakeup import Wakeup
+from streaming.wakeup import WORDS, Wakeup
 
 WAKES = ("separator", "plugins")
+MAX_CHANNELS = 8
+
+
+class SessionError(ValueError):
+    """A session that cannot be laid out."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SessionError(message)
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,20 @@ class SessionSpec:
     capacity_frames: int
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.stem_names) <= RESIDUAL:
-            raise ValueError(f"{len(self.stem_names)} stems: a session carries 1 to {RESIDUAL}.")
-        if len(self.chained) != len(self.stem_names):
-            raise ValueError("Each stem needs its entry in `chained`.")
+        _require(1 <= self.stems <= MAX_STEMS, f"{self.stems} stems: a session carries 1 to {MAX_STEMS}")
+        _require(
+            1 <= self.channels <= MAX_CHANNELS,
+            f"{self.channels} channels: a session carries 1 to {MAX_CHANNELS}",
+        )
+        _require(len(self.chained) == self.stems, "each stem needs its entry in `chained`")
+        _require(
+            self.capacity_frames >= self.hop_frames >= 1,
+            f"capacity of {self.capacity_frames} frames: it must hold the hop of {self.hop_frames}",
+        )
 
     @property
     def stems(self) -> int:
+        """How many stems."""
         return len(self.stem_names)
 
     @property
@@ -48,6 +65,7 @@ class SessionSpec:
 
     @classmethod
     def from_info(cls, info: dict[str, Any]) -> SessionSpec:
+        """The spec that a segment's table of contents holds as JSON values."""
         return cls(**{**info, "stem_names": tuple(info["stem_names"]), "chained": tuple(info["chained"])})
 
 
@@ -60,7 +78,7 @@ def _fields(spec: SessionSpec) -> Iterator[Field]:
     yield from Snapshot.fields("plan", PLAN)
     yield from Health.fields()
     for name in WAKES:
-        yield Field(f"wake.{name}", (8,), "int64")
+        yield Field(f"wake.{name}", (WORDS,), "int64")
 
 
 class Session:
@@ -94,6 +112,7 @@ class Session:
 
     @property
     def name(self) -> str:
+        """What `attach` takes."""
         return self.segment.name
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The callback's view of all controls: a record taken whole or not at all.
 
-Three slots and a sequence number: the writer fills slot `seq % 3` before it publishes `seq`, so the slot that a
-reader copies is only touched again two publications later. A reader that sees this happen keeps what it had.
+Three slots and a sequence number: the writer fills slot `n % 3` before it publishes number `n`, so the slot
+that a reader copies is touched again only after two more were published. Who sees that keeps what it had.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from streaming.compiled import compiled
 from streaming.segment import Field, Segment
 
 STRIPS = 16  # stems take strips 0.., the residual is the last strip
-RESIDUAL = STRIPS - 1
+RESIDUAL = MAX_STEMS = STRIPS - 1
 
 CONTROLS = np.dtype(
     [
@@ -43,26 +43,32 @@ def neutral_controls() -> NDArray[np.void]:
     return record
 
 
+Words = NDArray[np.int64]
+
+
 @compiled
-def copy_words(source, target):  # type: ignore[no-untyped-def]
+def copy_words(source: Words, target: Words) -> None:
     """A plain loop: assigning a slice would leave an allocation and a raise path in the callback."""
     for i in range(source.shape[0]):
         target[i] = source[i]
 
 
 @compiled
-def snapshot_publish(header, slots, words):  # type: ignore[no-untyped-def]
-    """Make `words` the newest record. One writer only."""
-    sequence = load_acquire(header, 0) + 1
+def snapshot_publish(header: Words, slots: Words, words: Words) -> None:
+    """Make `words` the newest record. Threads: the one writer."""
+    sequence: int = load_acquire(header, 0) + 1
     fence()  # the previous number must be seen before the slot two behind it changes
     copy_words(words, slots[sequence % SLOTS])
     store_release(header, 0, sequence)
 
 
 @compiled
-def snapshot_take(header, slots, mine, spare, seen):  # type: ignore[no-untyped-def]
-    """Copy the newest record into `mine` (words) and return its number; return `seen` where none is new and whole."""
-    newest = load_acquire(header, 0)
+def snapshot_take(header: Words, slots: Words, mine: Words, spare: Words, seen: int) -> int:
+    """Copy the newest record into `mine` and return its number; return `seen` where none is new and whole.
+
+    Threads: any reader, compiled code without the GIL included; never waits.
+    """
+    newest: int = load_acquire(header, 0)
     if newest == seen:
         return seen
     copy_words(slots[newest % SLOTS], spare)
@@ -74,9 +80,10 @@ def snapshot_take(header, slots, mine, spare, seen):  # type: ignore[no-untyped-
 
 
 @compiled
-def snapshot_sequence(header):  # type: ignore[no-untyped-def]
-    """The newest record's number; 0 before the first."""
-    return load_acquire(header, 0)
+def snapshot_sequence(header: Words) -> int:
+    """The newest record's number; 0 before the first. Threads: any."""
+    sequence: int = load_acquire(header, 0)
+    return sequence
 
 
 class Snapshot:
@@ -85,11 +92,12 @@ class Snapshot:
     Threads: `publish` from the one writer; `latest` from anywhere.
     """
 
-    def __init__(self, header: NDArray[np.int64], slots: NDArray[np.int64], dtype: np.dtype[np.void]) -> None:
+    def __init__(self, header: Words, slots: Words, dtype: np.dtype[np.void]) -> None:
         self.header, self.slots, self.dtype = header, slots, dtype
 
     @staticmethod
     def fields(name: str, dtype: np.dtype[np.void]) -> list[Field]:
+        """What a segment needs for a snapshot of `dtype`, whose size must be whole int64 words."""
         return [
             Field(f"{name}.header", (HEADER_WORDS,), "int64"),
             Field(f"{name}.slots", (SLOTS, dtype.itemsize // 8), "int64"),
@@ -97,6 +105,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, segment: Segment, name: str, dtype: np.dtype[np.void]) -> Snapshot:
+        """The snapshot that lies in `segment` under `name`."""
         return cls(segment.array(f"{name}.header"), segment.array(f"{name}.slots"), dtype)
 
     @property

@@ -55,15 +55,20 @@ class HopWorker:
         self.join()
 
     def join(self) -> None:
-        """Forget the past and start with the newest hop of the source that may be whole."""
+        """Start with the newest hop of the source that may be whole; a run's first is worked, not skipped."""
+        # The epoch before the frames: where a run begins in between, the next step sees it.
+        self._epoch = self.source.epoch
         hop = self.stage.hop_frames
+        newest = max(self.source.start, self.source.end - hop)
+        self._start_at(newest + (self.phase_frames - newest) % hop)
+        self.health.counters[self.role, JOINS] += 1
+
+    def _start_at(self, frame: int) -> None:
+        """Forget the past; the next hop begins at `frame`."""
         self.stage.reset()
         self._overlap_add.reset()
-        newest = max(self.source.start, self.source.end - hop)  # a run's first hop is worked, not skipped
-        self._end = newest + (self.phase_frames - newest) % hop + hop
+        self._end = frame + self.stage.hop_frames
         self._valid_from = max(self.source.start, self._end - self.stage.window_frames)
-        self._epoch = self.source.epoch
-        self.health.counters[self.role, JOINS] += 1
 
     def step(self) -> bool:
         """Work one hop if its input is there; False if there was nothing to do."""
@@ -78,7 +83,7 @@ class HopWorker:
         started = time.perf_counter()
         if not self._separate():
             self.health.counters[self.role, INVALID_HOPS] += 1
-            self.join()
+            self._start_at(self._end)
             return True
         self._publish()
         self._count(time.perf_counter() - started)
@@ -136,7 +141,7 @@ def run(
     health, role = workers[0].health, workers[0].role
     while not stop():
         health.beat(role)
-        if any([worker.step() for worker in workers]):
+        if sum(worker.step() for worker in workers):
             after_hop()
             continue
         wakeup.wait(IDLE_S)
