@@ -112,7 +112,8 @@ def demo(
     The song was made by the project, so its stems are known and every separated stem gets a score. The
     engine plays at unity gains, which lets the null test compare its output with the delayed input; the
     stems are recorded while it plays, and the mixdown of the preset is then rendered from them through the
-    same compiled mixing law. The folder gets mix.wav, STEM.wav, PRESET.wav and report.html.
+    same compiled mixing law. Hops that came too late to be heard are counted, and are in the files all the
+    same. The folder gets mix.wav, STEM.wav, PRESET.wav and report.html.
     """
     writable_folder(out)
     song = load_song(seconds)

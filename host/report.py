@@ -163,8 +163,9 @@ def _hop_times(measures: Mapping[str, Any], loads: NDArray[np.float64]) -> str:
     return _image(load_histogram(loads), "Histogram of hop times") + (
         f'<p class="dim">Compute time as a share of the hop\'s duration: median {measures["load_p50"]:.2f}, '
         f"99 % below {measures['load_p99']:.2f}, longest {measures['load_max']:.2f}. Left of 1.0 the model "
-        "keeps up; the allowance in the latency absorbs single hops to the right of it. The device counted "
-        f"{measures['xruns']} xruns.</p>"
+        "keeps up; the allowance in the latency absorbs single hops to the right of it. Hops that came too "
+        "late to be heard are counted above, and are in the sounds of this page all the same. The device "
+        f"counted {measures['xruns']} xruns.</p>"
     )
 
 

@@ -269,18 +269,19 @@ def separate(
     renderer = open_renderer(model, device, stems)
     writable_folder(out)
     done: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
+    failed: list[tuple[Path, Exception]] = []
     with file_bars() as open_bar:
         for number, (path, name) in enumerate(zip(inputs, output_names(inputs), strict=True), 1):
+            bar = open_bar(f"{number}/{len(inputs)} {path.name}")
             try:
-                bar = open_bar(f"{number}/{len(inputs)} {path.name}")
                 done.append(separate_file(path, out / name, renderer, inputs, bar))
             except (ValueError, RuntimeError, OSError) as error:
                 if not is_expected(error):
                     raise
-                complain(error)
-                failed.append({"input": str(path), "error": one_line(error)})
-    report(done, failed, as_json)
+                failed.append((path, error))
+    for _, error in failed:  # now that no bar is drawn over them
+        complain(error)
+    report(done, [{"input": str(path), "error": one_line(error)} for path, error in failed], as_json)
     if failed:
         sys.exit(USER_ERROR)
 
