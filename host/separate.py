@@ -279,9 +279,9 @@ def separate(
                 if not is_expected(error):
                     raise
                 failed.append((path, error))
-    for _, error in failed:  # now that no bar is drawn over them
-        complain(error)
-    report(done, [{"input": str(path), "error": one_line(error)} for path, error in failed], as_json)
+    for _, reason in failed:  # now that no bar is drawn over them
+        complain(reason)
+    report(done, [{"input": str(path), "error": one_line(reason)} for path, reason in failed], as_json)
     if failed:
         sys.exit(USER_ERROR)
 
