@@ -190,7 +190,7 @@ def wrong_frames(recording: Recording, latency: int) -> tuple[int, int]:
 def test_ctrl_c_fades_before_it_ends(tmp_path: Path) -> None:
     """A constant input would end in a step of its height if the stream just stopped."""
     rate_hz = 44100
-    steady = np.full((2, 4 * rate_hz), 0.5, np.float32)
+    steady = np.full((2, 3 * rate_hz), 0.5, np.float32)
     with jack_server(rate_hz, 128) as server, live(server, "--preset", "acapella") as running:
         running.wait_for("live")
         with start_player(server, steady, tmp_path) as player:
@@ -205,7 +205,6 @@ def test_ctrl_c_fades_before_it_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--input", "theremin"), "No input device fits 'theremin'"),
         (("--rate", "96000"), "96000 Hz is refused"),
         (("--in-channels", "1,7"), "channel 7 was asked for"),
     ],

@@ -152,9 +152,7 @@ def test_without_the_library_it_says_how_to_get_it() -> None:
     [
         (44100, 64, 0, 0),
         (48000, 480, 0, 0),
-        (44100, 1024, 0, 0),
         (44100, 128, 128, 128),
-        (48000, 512, 512, 512),
     ],
 )
 def test_the_compiled_callback_passes_audio_exactly(
