@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from host.errors import UserError
 from host.osc import DEFAULT_HOST, DEFAULT_PORT
 from host.portaudio import CallbackKind, StreamSettings
 
@@ -33,7 +34,7 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.allowance_ms <= 1000.0:
-            raise ValueError(f"An allowance of {self.allowance_ms} ms is out of range: choose 0 to 1000.")
+            raise UserError(f"An allowance of {self.allowance_ms} ms is out of range: choose 0 to 1000.")
 
 
 @dataclass(frozen=True)
