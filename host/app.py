@@ -202,20 +202,24 @@ class Bridge:
         budget = latency_budget(self.settings, self.facts, self.rate_hz, blocks, self.held_frames)
         return LatencyBudget(self.rate_hz, (*budget.items, *extra))
 
-    def open_epoch(self, budget: LatencyBudget) -> None:
-        """Declare a latency: the callback fades through silence to it."""
+    def open_epoch(self, budget: LatencyBudget, outside_frames: int = 0) -> None:
+        """Declare a latency: the callback fades through silence to it.
+
+        `outside_frames` of it arise outside the engine, in the device.
+        """
         self._epoch += 1
-        self._publish_plan(self._epoch, budget.total_frames)
+        self._publish_plan(self._epoch, budget.total_frames, outside_frames)
         self._on_event("epoch", number=self._epoch, latency_frames=budget.total_frames)
 
-    def _publish_plan(self, epoch: int, latency_frames: int) -> None:
+    def _publish_plan(self, epoch: int, declared_frames: int = 0, outside_frames: int = 0) -> None:
         plan = np.zeros(1, PLAN)
-        plan["epoch"], plan["latency_frames"] = epoch, latency_frames
+        plan["epoch"], plan["declared_frames"] = epoch, declared_frames
+        plan["latency_frames"] = declared_frames - outside_frames
         self.session.plan.publish(plan)
 
     def fade_out(self) -> None:
         """Fade to silence and wait until it is there (or until no callback runs any more)."""
-        self._publish_plan(0, 0)
+        self._publish_plan(0)
         health = self.session.health
         deadline = time.monotonic() + FADE_WAIT_S
         while time.monotonic() < deadline and not (health.count(SILENT) and health.count(EPOCH) == 0):
@@ -259,7 +263,7 @@ class LiveApp:
         self._blocks = self._seen_blocks()
         self.budget = self._declared(self._blocks)
         self._await_stems(self.budget)
-        self.bridge.open_epoch(self.budget)
+        self.bridge.open_epoch(self.budget, self.settings.stream.block_frames)
         self._on_event(
             "live",
             block_frames=self._blocks.most,
@@ -318,7 +322,7 @@ class LiveApp:
         if (blocks := self._seen_blocks()) != self._blocks:
             self._blocks = blocks
             self.budget = self._declared(blocks)
-            self.bridge.open_epoch(self.budget)
+            self.bridge.open_epoch(self.budget, self.settings.stream.block_frames)
 
     def stop(self) -> None:
         """Fade, close the device, take the rest down."""

@@ -42,9 +42,9 @@ def newest_load(session: Session) -> float:
 def read_status(session: Session) -> dict[str, float]:
     """The values of `/status/...` now."""
     plan = session.plan.latest()
-    latency_frames = 0 if plan is None else int(plan["latency_frames"][0])
+    declared_frames = 0 if plan is None else int(plan["declared_frames"][0])
     return {
-        "latency_ms": round(1000 * latency_frames / session.spec.sample_rate_hz, 3),
+        "latency_ms": round(1000 * declared_frames / session.spec.sample_rate_hz, 3),
         "load": round(newest_load(session), 3),
         "late_hops": float(session.health.count(LATE_HOPS)),
         "xruns": float(session.health.count(XRUNS)),

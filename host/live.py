@@ -164,7 +164,9 @@ class Display:
     def event(self, event: str, **fields: Any) -> None:
         """Tell what happened."""
         if self._as_json:
-            print(json.dumps({"event": event, **fields}), flush=True)
+            # One write: several threads share the stream.
+            sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+            sys.stdout.flush()
             return
         text = event_text(event, fields)
         if text and self._console.is_terminal:

@@ -1,9 +1,9 @@
 """Children of the audio process: started, watched, replaced, and sent away in order.
 
 A child is `python -m MODULE ARGUMENTS` in a session of its own, so that a Ctrl-C meant for the audio process
-does not reach it before the sound has faded. It lives as long as its stdin is open, says what happens as JSON lines on
-stdout, and beats its heart in shared memory. One that exits, hangs or never gets ready is replaced; the audio
-plays on meanwhile.
+does not reach it before the sound has faded. It lives as long as its stdin is open, says what happens as JSON
+lines on stdout, and beats its heart in shared memory. One that exits, hangs or never gets ready is replaced;
+the audio plays on meanwhile.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def strip_table(stem_names: tuple[str, ...], peaks: Any, values: dict[str, Any])
 def screen(stem_names: tuple[str, ...], peaks: Any, values: dict[str, Any], status: str, news: str) -> Group:
     """The whole display."""
     bypass = Text("  BYPASS", "bold red") if values.get("/bypass") else Text("")
-    return Group(Text(status, "bold"), strip_table(stem_names, peaks, values), Text(HELP, "dim") + bypass, Text(news, "yellow"))
+    strips = strip_table(stem_names, peaks, values)
+    return Group(Text(status, "bold"), strips, Text(HELP, "dim") + bypass, Text(news, "yellow"))
 
 
 def key_message(key: str, stem_names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any] | None:

@@ -28,8 +28,11 @@ CONTROLS = np.dtype(
 )
 """What the faders say: linear gains, switches 0 or 1. The law that uses them is in `mixer`."""
 
-PLAN = np.dtype([("epoch", "i8"), ("latency_frames", "i8")])
-"""What the callback plays: epoch 0 is silence; a new number fades through silence to the new latency."""
+PLAN = np.dtype([("epoch", "i8"), ("latency_frames", "i8"), ("declared_frames", "i8")])
+"""What the callback plays: epoch 0 is silence; a new number fades through silence to the new latency.
+
+`declared_frames` is what users are told: `latency_frames` and what the device adds outside the engine.
+"""
 
 SLOTS = 3
 HEADER_WORDS = 8

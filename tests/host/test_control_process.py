@@ -147,7 +147,7 @@ def test_a_killed_control_process_comes_back_with_the_faders(session, surface):
 
 
 def test_subscribers_hear_of_status_when_it_changes(session, surface):
-    session.plan.publish(np.array([(1, 1323)], PLAN))
+    session.plan.publish(np.array([(1, 1067, 1323)], PLAN))
     with Child(session) as child:
         assert ask(surface, child, "/status/latency_ms") == Message("/status/latency_ms", (30.0,))
         surface.sendto(encode("/subscribe"), ("127.0.0.1", child.ready["port"]))
