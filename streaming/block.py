@@ -242,10 +242,23 @@ def stem_range(block: Any, s: int, start: int, frames: int) -> tuple[int, int]:
         for c in range(block.channels):
             for i in range(frames):
                 block.heard[WET + s, c, i] = block.heard[RAW + s, c, i]
+    last = finite_until(block.heard[RAW + s, : block.channels], first, last)
+    last = finite_until(block.heard[WET + s, : block.channels], first, last)
     before_zero = min(max(-start, 0), frames)
     if first >= last:
         return 0, before_zero
     return (0, last) if first <= before_zero else (first, last)
+
+
+@compiled
+def finite_until(heard: Audio, first: int, last: int) -> int:
+    """The first frame of [first, last) that is not finite, else `last`."""
+    for c in range(heard.shape[0]):
+        for i in range(first, last):
+            if not math.isfinite(heard[c, i]):
+                last = i
+                break
+    return last
 
 
 @compiled

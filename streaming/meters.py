@@ -14,6 +14,7 @@ from streaming.compiled import compiled
 from streaming.separator import Audio
 
 FALL_DB_PER_S = 20.0
+HIGHEST = 1000.0  # +60 dBFS: from there a meter comes back within seconds
 
 
 @compiled
@@ -25,8 +26,9 @@ def fall_factor(frames: int, sample_rate_hz: int) -> float:
 @compiled
 def meter(peaks: Audio, index: int, block: NDArray[Any], frames: int, fall: float) -> None:
     """Move meter `index` to the peak of `block` [channels, n], or let it fall by `fall`."""
-    peak = np.float64(0.0)
+    peak = np.float64(peaks[index] * fall)
     for c in range(block.shape[0]):
         for i in range(frames):
-            peak = max(peak, abs(block[c, i]))
-    peaks[index] = max(peak, peaks[index] * fall)
+            if abs(block[c, i]) > peak:  # false for NaN
+                peak = abs(block[c, i])
+    peaks[index] = min(peak, HIGHEST)
