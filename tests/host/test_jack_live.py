@@ -7,122 +7,30 @@ while dead.
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.host.jack import (
-    ROOT,
-    Audio,
     Recording,
-    Server,
     frames_that_differ,
     jack_server,
     play_and_record,
     start_player,
     why_no_server,
 )
+from tests.host.live_session import EXACT, HALF, RECOVERY_S, STEP_TOLERANCE, TAIL_S, Event, live, music
 
 pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server())),
 ]
 
-HALF = 0.5
-TAIL_S = 0.5
-STEP_TOLERANCE = 0.05
-RECOVERY_S = 5.0
 GRID = [(rate, block) for rate in (44100, 48000) for block in (64, 128, 480, 512, 1024)]
-
-Event = dict[str, Any]
-
-
-class Live:
-    """A running `stembridge live` and the events it prints."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.seen: list[Event] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
-
-    def wait_for(self, name: str, timeout_s: float = 180.0) -> Event:
-        """The next event called `name`; fails with what was said when it does not come."""
-        deadline = time.monotonic() + timeout_s
-        while line := self._lines.get(timeout=max(0.0, deadline - time.monotonic())):
-            self.seen.append(json.loads(line))
-            if self.seen[-1]["event"] == name:
-                return self.seen[-1]
-        raise AssertionError(
-            f"live ended without '{name}': {self.seen} {self.process.communicate()[1][-2000:]}"
-        )
-
-    def end(self) -> Event:
-        """Interrupt it as a user would, and return its last event."""
-        self.process.send_signal(signal.SIGINT)
-        last = self.wait_for("end", 30.0)
-        assert self.process.wait(30) == 130
-        return last
-
-
-@contextmanager
-def live(server: Server, *options: str) -> Iterator[Live]:
-    command = f"-m host live --model signature --input jack --output jack --rate {server.rate_hz} --json"
-    process = subprocess.Popen(
-        [sys.executable, *command.split(), "--osc-port", str(free_port()), *options],
-        cwd=ROOT,
-        env=server.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield Live(process)
-    finally:
-        if process.poll() is None:
-            process.terminate()  # a killed client would wedge the server
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-EXACT = ("--preset", "acapella", "--fallback", "silence", "--allowance-ms", "50")
-
-
-def music(rate_hz: int, seconds: float) -> Audio:
-    """Noise, and the silence in which its last frames come out, [2, frames]; too weak for the limiter."""
-    frames = round(rate_hz * seconds)
-    signal_ = np.zeros((2, frames + round(TAIL_S * rate_hz)), np.float32)
-    signal_[:, :frames] = np.random.default_rng(11).uniform(-0.9, 0.9, (2, frames))
-    return signal_
 
 
 def hear_it_halved_and_late(rate_hz: int, block: int, seconds: float, folder: Path, *options: str) -> Event:

@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import itertools
 import random
-import select
-import shutil
 import socket
 import struct
-import subprocess
 import threading
 import time
 
@@ -21,6 +17,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from host import osc
 from host.osc import Message, OscError, OscServer, decode, encode, serve
 from host.registry import Registry
+from tests.host.osc_programs import needs_liblo, oscsend, subscribed_oscdump
 
 STEMS = ("vocals", "drums", "bass", "other")
 GAIN = "/stem/vocals/gain_db"
@@ -422,16 +419,6 @@ def test_an_impossible_address_is_said_in_one_line(host, port):
         asyncio.run(serve(OscServer(Registry(STEMS)), host, port))
 
 
-needs_liblo = pytest.mark.skipif(
-    not (shutil.which("oscsend") and shutil.which("oscdump")),
-    reason="oscsend and oscdump are missing (apt-get install liblo-tools)",
-)
-
-
-def oscsend(port, *words):
-    subprocess.run(["oscsend", "127.0.0.1", str(port), *words], check=True, timeout=20)
-
-
 @needs_liblo
 def test_oscsend_turns_every_kind_of_control(live, surface):
     for words in (
@@ -452,36 +439,12 @@ def test_oscsend_turns_every_kind_of_control(live, surface):
 
 
 @needs_liblo
-def test_oscdump_shows_the_feedback(live, surface):
-    """Feedback goes to the source address: the test subscribes from oscdump's port before oscdump has it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stand_in:
-        stand_in.settimeout(10)
-        stand_in.bind(("127.0.0.1", 0))
-        port = stand_in.getsockname()[1]
-        stand_in.sendto(encode("/subscribe"), ("127.0.0.1", live.port))
-        assert decode(stand_in.recv(8192)) == [Message("/subscribe", (60,))]
-        ask(surface, "/ping")
-    dump = subprocess.Popen(["stdbuf", "-oL", "oscdump", str(port)], stdout=subprocess.PIPE, text=True)
-    try:
-        knock(dump, port)
+def test_oscdump_shows_the_feedback(live):
+    with subscribed_oscdump(live.port) as dump:
         oscsend(live.port, "/preset/load", "s", "karaoke")
         oscsend(live.port, GAIN, "f", "-12")
-        lines = (line.split()[1:] for line in dump.stdout)
-        shown = list(itertools.islice((line for line in lines if line != ["/here"]), 3))
-    finally:
-        dump.kill()
-        dump.wait()
-    assert shown == [
-        ["/stem/vocals/mute", "i", "1"],
-        ["/preset/load", "s", '"karaoke"'],
-        [GAIN, "f", "-12.000000"],
-    ]
-
-
-def knock(dump, port):
-    """Send to oscdump until it shows that it listens."""
-    for _ in range(40):
-        oscsend(port, "/here")
-        if select.select([dump.stdout], [], [], 0.5)[0]:
-            return
-    pytest.fail("oscdump shows nothing")
+        assert dump.shown(3) == [
+            ["/stem/vocals/mute", "i", "1"],
+            ["/preset/load", "s", '"karaoke"'],
+            [GAIN, "f", "-12.000000"],
+        ]
