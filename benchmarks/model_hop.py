@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.catalogue import CatalogueError
-from model.checkpoint import load_model
 from model.causal import CausalBSRoformer
+from model.checkpoint import load_model
 from model.config import CausalConfig
 from model.separators import CausalSeparator
 
