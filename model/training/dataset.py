@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.training.sequenced import instruments, sequenced_song
-from model.training.songs import STEM_NAMES, song
+from model.training.songs import STEM_NAMES, bass_line, song
 from model.training.sources import Pcm, Sources, StemSong, cached, to_float
 from model.training.synth import (
     Audio,
     Rng,
     active_rms,
     add_at,
+    filtered,
     frames_of,
     levelled,
     random_eq,
@@ -31,10 +32,12 @@ from model.training.synth import (
 GENERATOR_VERSION = 1
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
-ACCOMPANIMENTS = {"background": 0.33, "recorded": 0.22, "sequenced": 0.27, "synthetic": 0.18}
+ACCOMPANIMENTS = {"background": 0.23, "recorded": 0.25, "sequenced": 0.30, "synthetic": 0.22}
 VOICES = {"singing": 0.66, "recorded": 0.14, "synthetic": 0.15, "speech": 0.05}
 WITHOUT_VOCALS = 0.17
 SILENCED_STEM = 0.1
+FRESH_BASS = 0.5
+AIRY_VOICE = 0.35
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 
@@ -79,6 +82,11 @@ def excerpt(pcm: Pcm, start: int, frames: int, ratio: float) -> Audio:
     part = np.pad(part, ((0, 0), (0, needed - part.shape[-1])))
     at, grid = np.arange(frames) * ratio, np.arange(needed)
     return np.stack([np.interp(at, grid, channel) for channel in part]).astype(np.float32)
+
+
+def airy(voice: Audio, gain_db: float) -> Audio:
+    """A voice with its treble raised: breath and sibilance as loud as cymbals must stay vocals."""
+    return filtered(voice, np.array([1.0, 10.0 ** (gain_db / 20.0)]), np.array([3000.0, 9000.0]))
 
 
 class ItemStream:
@@ -189,7 +197,10 @@ class ItemStream:
         one_song = self._song(rng, kind) if kind == "sequenced" and rng.random() < 0.4 else None
         for place, name in enumerate(STEM_NAMES[1:], 1):
             source = one_song or self._source_with(rng, name, kind)
-            sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
+            if name == "bass" and rng.random() < FRESH_BASS:
+                sound = bass_line(rng, self._frames)
+            else:
+                sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
             stems[place] = levelled(sound, -21.0 + rng.uniform(-7, 7))
         return stems
 
@@ -206,7 +217,10 @@ class ItemStream:
     def _fitting_voice(self, rng: Rng, accompaniment: Audio) -> Audio:
         """A voice at -10 .. +4 dB of the accompaniment."""
         reference = max(active_rms(accompaniment), 1e-3)
-        return levelled(self._voice(rng), 20.0 * np.log10(reference) + rng.uniform(-10, 4))
+        voice = self._voice(rng)
+        if rng.random() < AIRY_VOICE:
+            voice = airy(voice, rng.uniform(4, 16))
+        return levelled(voice, 20.0 * np.log10(reference) + rng.uniform(-10, 4))
 
     def _voice(self, rng: Rng) -> Audio:
         kind = draw(rng, VOICES, self._voices)

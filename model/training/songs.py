@@ -14,6 +14,7 @@ from model.training.drums import sequence, synthetic_kit
 from model.training.score import Score, compose
 from model.training.singing import random_syllable, random_voice, sing
 from model.training.synth import (
+    RATE_HZ,
     Audio,
     Note,
     Patch,
@@ -88,6 +89,21 @@ def bass_patch(rng: Rng) -> Patch:
         detune_cents=rng.uniform(3, 14),
         width=0.1,
     )
+
+
+def bass_line(rng: Rng, frames: int) -> Audio:
+    """A bass line by itself, half of the time a sub-bass below 65 Hz, gated or held: [2, frames]."""
+    sub = rng.random() < 0.5
+    patch = replace(bass_patch(rng), slope=2.0, cutoff_hz=rng.uniform(50, 150)) if sub else bass_patch(rng)
+    step_s, root = rng.uniform(0.09, 0.2), int(rng.integers(23, 34 if sub else 41))
+    notes, at_s = [], -rng.uniform(0.0, 2.0) * step_s
+    while at_s < frames / RATE_HZ:
+        length_s = step_s * float(rng.choice([1, 2, 2, 3, 4, 8, 16]))
+        pitch = root + int(rng.choice([0, 0, 0, 3, 5, 7, -2]))
+        if rng.random() < 0.85:
+            notes.append(Note(at_s, length_s * rng.uniform(0.5, 1.0), pitch, rng.uniform(0.7, 1.0)))
+        at_s += length_s
+    return play(rng, patch, notes, frames)
 
 
 def vocals(rng: Rng, melody: list[Note], frames: int) -> Audio:
