@@ -12,7 +12,22 @@ import threading
 from host.child import Message, emit, raise_priority, read_messages, run_child
 from host.models import open_separator
 from streaming.session import Session
-from streaming.worker import HopWorker, compile_loop, run
+from streaming.worker import PATIENCE_HOPS, HopWorker, compile_loop, run
+
+CATCH_UP_HOPS = 8
+
+
+def patience_frames(session: Session) -> int:
+    """How far to fall behind before giving hops up: what the latency buffers, and a few hops to catch up in.
+
+    A late hop is not heard. To work through a long row of them would only make the next ones late too, while
+    joining at the newest hop costs two fades.
+    """
+    plan, spec = session.plan.latest(), session.spec
+    if plan is None or plan["epoch"][0] == 0:
+        return PATIENCE_HOPS * spec.hop_frames
+    buffered = int(plan["latency_frames"][0]) - spec.stem_latency_frames
+    return buffered + CATCH_UP_HOPS * spec.hop_frames
 
 
 def separate(session: Session, options: Message) -> None:
@@ -23,7 +38,9 @@ def separate(session: Session, options: Message) -> None:
     stage.warm_up()
     compile_loop()
     raise_priority()
-    worker = HopWorker(session.dry, session.raw, stage, session.health)
+    worker = HopWorker(
+        session.dry, session.raw, stage, session.health, patience_frames=lambda: patience_frames(session)
+    )
     emit("ready")
     run([worker], session.wake_separator, left.is_set, session.wake_plugins.post)
     stage.close()

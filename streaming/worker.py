@@ -15,7 +15,7 @@ from streaming.wakeup import Wakeup
 from streaming.window import WindowState, read_window
 
 IDLE_S = 0.1
-HOPELESS_HOPS = 64  # behind by more than this, catching up would only keep everything late
+PATIENCE_HOPS = 64  # behind by more than this, catching up would only keep everything late
 
 
 class HopWorker:
@@ -31,6 +31,7 @@ class HopWorker:
     stage : a `Separator`; a plugin chain is one with a single stem
     health, role : where hops are counted
     phase_frames : where the source's hops begin, as a remainder by the hop
+    patience_frames : how far the worker may fall behind the source before it gives the hops between up
 
     Threads: one.
     """
@@ -43,11 +44,13 @@ class HopWorker:
         health: Health,
         role: int = SEPARATOR,
         phase_frames: int = 0,
+        patience_frames: Callable[[], int] | None = None,
     ) -> None:
         stems, channels, hop = len(stage.stem_names), source.channels, stage.hop_frames
         fade = fade_frames(stage)
         self.source, self.sinks, self.stage = source, list(sinks), stage
         self.health, self.role, self.phase_frames = health, role, phase_frames
+        self._patience_frames = patience_frames or (lambda: PATIENCE_HOPS * hop)
         self._window = np.zeros((channels, stage.window_frames), np.float32)
         self._contribution = np.zeros((stems, channels, hop + fade), np.float32)
         self._finished = np.zeros((stems, channels, hop), np.float32)
@@ -91,7 +94,7 @@ class HopWorker:
         return True
 
     def _is_hopeless(self) -> bool:
-        return self.source.end - self._end > HOPELESS_HOPS * self.stage.hop_frames
+        return self.source.end - self._end > self._patience_frames()
 
     def _separate(self) -> bool:
         """Run the stage; whether its result may be used."""
