@@ -105,3 +105,11 @@ def music(rate_hz: int, seconds: float) -> Audio:
     signal_ = np.zeros((2, frames + round(TAIL_S * rate_hz)), np.float32)
     signal_[:, :frames] = np.random.default_rng(11).uniform(-0.9, 0.9, (2, frames))
     return signal_
+
+
+def soft_ended_tone(rate_hz: int, seconds: float) -> Audio:
+    """220 Hz, faded out over its last 0.1 s, and the silence in which it comes out, [2, frames]."""
+    tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(round(rate_hz * seconds)) / rate_hz)
+    played = np.zeros((2, tone.size + round(TAIL_S * rate_hz)), np.float32)
+    played[:, : tone.size] = tone * np.minimum(1, np.arange(tone.size)[::-1] / (0.1 * rate_hz))
+    return played

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,17 @@ def subscribe_a_port(server_port: int) -> int:
         while decode(stand_in.recv(8192)) != [Message("/pong")]:
             pass  # the values that every new subscriber is told
         return int(stand_in.getsockname()[1])
+
+
+@contextmanager
+def pure_data(server_port: int, *messages: str) -> Iterator[subprocess.Popen[str]]:
+    """Pure Data with the patch of the tests, given `messages` to receive; its stderr has the feedback."""
+    said = "; ".join((f"port {server_port}", *messages))
+    patch = Path(__file__).with_name("surface.pd")
+    command = ["pd", "-nogui", "-noaudio", "-stderr", "-open", str(patch), "-send", said]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()

@@ -23,7 +23,16 @@ from tests.host.jack import (
     start_player,
     why_no_server,
 )
-from tests.host.live_session import EXACT, HALF, RECOVERY_S, STEP_TOLERANCE, TAIL_S, Event, live, music
+from tests.host.live_session import (
+    EXACT,
+    HALF,
+    RECOVERY_S,
+    STEP_TOLERANCE,
+    Event,
+    live,
+    music,
+    soft_ended_tone,
+)
 
 pytestmark = [
     pytest.mark.device,
@@ -66,10 +75,8 @@ def test_a_block_that_portaudio_is_asked_for_is_in_the_latency(tmp_path: Path) -
 
 
 def test_a_killed_separator_makes_no_step_and_comes_back_at_the_same_latency(tmp_path: Path) -> None:
-    rate_hz, seconds, killed_at_s = 44100, 9.0, 2.0
-    played = np.zeros((2, round(rate_hz * (seconds + TAIL_S))), np.float32)
-    tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(round(rate_hz * seconds)) / rate_hz)
-    played[:, : tone.size] = tone * np.minimum(1, np.arange(tone.size)[::-1] / 4410)
+    rate_hz, killed_at_s = 44100, 2.0
+    played = soft_ended_tone(rate_hz, 9.0)
     with jack_server(rate_hz, 128) as server, live(server, *EXACT) as running:
         started = running.wait_for("live")
         with start_player(server, played, tmp_path) as player:
