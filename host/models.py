@@ -51,6 +51,11 @@ def signature_separator(rate_hz: int) -> SignatureSeparator:
     return SignatureSeparator(rate_hz, hop_frames=hop, latency_frames=2 * hop)
 
 
+def from_anywhere(model: str) -> str:
+    """The same model named so that a process in another folder finds it."""
+    return model if model == SIGNATURE else str(resolve(model).resolve())
+
+
 def describe(model: str, rate_hz: int) -> SeparatorFacts:
     """The facts of a separator from its file's header, without torch. Errors as `open_separator`.
 
