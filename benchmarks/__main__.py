@@ -1,0 +1,31 @@
+"""`python -m benchmarks`: every measurement in turn. Leave the machine alone meanwhile."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ORDER = ("callback", "engine_parts", "model_hop", "first_stem", "beside_hogs")
+"""Short ones first; each runs alone too: `python -m benchmarks.NAME --help`."""
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def main() -> int:
+    """Run all; the exit code is that of the first that failed."""
+    print(f"{processor()}, {platform.platform()}, Python {platform.python_version()}", flush=True)
+    codes = []
+    for name in ORDER:
+        print(f"\n== {name}", flush=True)
+        codes.append(subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
+    return next((code for code in codes if code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
