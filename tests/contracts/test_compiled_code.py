@@ -1,4 +1,4 @@
-"""The audio callback as machine code sees it: no allocation, no way to raise, no interpreter, atomics in place."""
+"""The audio callback as machine code: no allocation, no way to raise, no interpreter, atomics in place."""
 
 import os
 import subprocess
