@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from host.audio_device import AudioDevice
 from host.child import Message
-from host.models import SeparatorFacts, describe
+from host.models import SeparatorFacts, describe, from_anywhere
 from host.plugins import Chain, Chains, load_chains
 from host.portaudio import engine_callback
 from host.registry import Registry
@@ -149,7 +149,7 @@ class Bridge:
         return registry.record()
 
     def _make_children(self, control: tuple[str, int] | None) -> list[Child]:
-        children = [self._child("separator", SEPARATOR, {"model": self.settings.model})]
+        children = [self._child("separator", SEPARATOR, {"model": from_anywhere(self.settings.model)})]
         if self.chains:
             children.append(self._child("plugin", PLUGINS, {"chains": self.chains}))
         if control is not None:
@@ -183,13 +183,15 @@ class Bridge:
             self._on_event(message.pop("event"), name=name, **message)
 
     def start_children(self) -> None:
-        """Start them all and wait until they are ready. Errors: StartError."""
+        """Start them all and wait until they are ready. Errors: StartError at the first that ends."""
         self.supervisor.start()
         deadline = time.monotonic() + START_TIMEOUT_S
         for child in self.children.values():
             while not child.wait_ready(0.2):
-                if child.state in (Lifecycle.RESTARTING, Lifecycle.FAILED) or time.monotonic() > deadline:
+                if child.failures:
                     raise StartError(child.reason)
+                if time.monotonic() > deadline:
+                    raise StartError(f"The {child.spec.name} process takes too long to start: try again.")
 
     def make_engine(
         self, input_map: tuple[int, ...] = (0, 1), output_map: tuple[int, ...] = (0, 1)
@@ -307,7 +309,9 @@ class LiveApp:
         """Go live only when stems reach as far back as the first block of the epoch will read."""
         session = self.bridge.session
         wait_until(
-            lambda: all(raw.start <= session.dry.end - budget.total_frames < raw.end for raw in session.raw),
+            lambda: all(
+                stem.start <= session.dry.end - budget.total_frames < stem.end for stem in session.played
+            ),
             "The separator is ready but gives no stems: see `stembridge doctor`.",
         )
 
@@ -327,7 +331,8 @@ class LiveApp:
     def stop(self) -> None:
         """Fade, close the device, take the rest down."""
         if self.device is not None:
-            self.bridge.fade_out()
+            if self.bridge.session.health.count(BLOCKS):
+                self.bridge.fade_out()
             self.device.stop()
             self.device.close()
             self._on_event("device_closed")

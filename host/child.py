@@ -42,8 +42,8 @@ def parse_message(line: str) -> Message | None:
 
 def read_messages(
     on_message: Callable[[Message], None], on_end: Callable[[], None], source: Iterable[str]
-) -> None:
-    """Start a thread that hands over every message of `source`, then its end (the parent has gone).
+) -> threading.Thread:
+    """Start (and return) a thread that hands over every message of `source`, then its end.
 
     A thread, since not every system can wait for a pipe in an event loop.
 
@@ -56,7 +56,9 @@ def read_messages(
                 on_message(message)
         on_end()
 
-    threading.Thread(target=pump, name="messages", daemon=True).start()
+    reader = threading.Thread(target=pump, name="messages", daemon=True)
+    reader.start()
+    return reader
 
 
 def raise_priority() -> None:

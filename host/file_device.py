@@ -59,8 +59,7 @@ class WrittenStems:
 
     def __init__(self, session: Session, patience_s: float = PATIENCE_S) -> None:
         self._session, self._patience_s = session, patience_s
-        wet = zip(session.wet, session.raw, session.spec.chained, strict=True)
-        self._played = [chain if chained else raw for chain, raw, chained in wet]
+        self._played = session.played
 
     def wait(self, block_frames: int) -> None:
         plan = self._session.plan.latest()

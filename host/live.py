@@ -106,6 +106,7 @@ def live(**chosen: Any) -> None:
         app.start()
         display.run(app, chosen["seconds"])
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the fade and the clean-up
         end = summary(app)
         app.stop()
         display.event("end", **end)

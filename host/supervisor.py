@@ -26,6 +26,7 @@ POLL_S = 0.05
 HUNG_S = 2.0  # no heart-beat for this long while running
 START_S = 90.0  # not ready after this long
 LEAVE_S = 2.0  # how long a child may take to go by itself
+LAST_WORDS_S = 0.5
 FAILURES_IN_A_ROW = 5
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 
@@ -64,6 +65,12 @@ class Child:
     on_state : told (name, state, detail) at every change, from the supervisor's thread
     on_message : told (name, message) for every other line the child prints, from a reader thread
 
+    Attributes
+    ----------
+    state : where it is in its life
+    failures : how many incarnations in a row ended before they were ready, or as many and one that was
+    reason : why the last one that ended did, in one line
+
     Threads: `start`, `poll` and `stop` from one thread; `send` and `wait_ready` from any.
     """
 
@@ -77,9 +84,10 @@ class Child:
         self._on_state, self._on_message = on_state, on_message
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
-        self._reason = ""
+        self._said_reason = ""
         self._stderr: collections.deque[str] = collections.deque(maxlen=20)
-        self._failures = 0
+        self._readers: list[threading.Thread] = []
+        self.failures, self.reason = 0, ""
         self._changed_at = 0.0
 
     @property
@@ -99,11 +107,6 @@ class Child:
             if self._ready.wait(POLL_S):
                 return True
         return self._ready.is_set()
-
-    @property
-    def reason(self) -> str:
-        """Why the last incarnation ended, in one line."""
-        return self._reason or (self._stderr[-1] if self._stderr else "it gave no reason")
 
     def send(self, message: Message) -> None:
         """Send one JSON line; a child that is gone misses it."""
@@ -127,25 +130,33 @@ class Child:
 
     def _poll_starting(self) -> None:
         if self._ready.is_set():
-            self._failures = 0
+            self.failures = 0
             self._enter(Lifecycle.RUNNING)
         elif not self._is_alive():
-            self._ended(f"ended while starting: {self.reason}")
+            self._ended("ended while starting", self._last_words())
         elif self._since_change() > START_S:
             self._ended(f"was not ready after {START_S:.0f} s")
 
     def _poll_running(self) -> None:
         if not self._is_alive():
             assert self._process is not None
-            self._ended(f"ended with code {self._process.returncode}: {self.reason}")
+            self._ended(f"ended with code {self._process.returncode}", self._last_words())
         elif self._since_change() > HUNG_S and self.spec.beat_age_s() > HUNG_S:
             self._ended(f"hung: no heart-beat for {HUNG_S:.0f} s")
 
-    def _ended(self, why: str) -> None:
+    def _last_words(self) -> str:
+        """What the process said before it ended; its readers may be behind."""
+        for reader in self._readers:
+            reader.join(LAST_WORDS_S)
+        return self._said_reason or (self._stderr[-1] if self._stderr else "it gave no reason")
+
+    def _ended(self, why: str, reason: str = "") -> None:
         self._kill()
-        self._failures += 1
-        gone = self._failures >= FAILURES_IN_A_ROW
-        self._enter(Lifecycle.FAILED if gone else Lifecycle.RESTARTING, why)
+        self.reason = reason or why
+        self.failures += 1
+        gone = self.failures >= FAILURES_IN_A_ROW
+        detail = f"{why}: {reason}" if reason else why
+        self._enter(Lifecycle.FAILED if gone else Lifecycle.RESTARTING, detail)
 
     def stop(self) -> None:
         """Ask the child to leave, and make it."""
@@ -163,7 +174,8 @@ class Child:
 
     def _spawn(self) -> None:
         self._ready = threading.Event()
-        self._reason = ""
+        self._said_reason = ""
+        self._stderr.clear()
         self._process = subprocess.Popen(
             [sys.executable, "-m", self.spec.module, *self.spec.arguments],
             stdin=subprocess.PIPE,
@@ -175,8 +187,12 @@ class Child:
         )
         assert self._process.stdout is not None and self._process.stderr is not None
         ready = self._ready
-        read_messages(lambda message: self._message(message, ready), lambda: None, self._process.stdout)
-        threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True).start()
+        drain = threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True)
+        drain.start()
+        listener = read_messages(
+            lambda message: self._message(message, ready), lambda: None, self._process.stdout
+        )
+        self._readers = [drain, listener]
 
     def _drain(self, stderr: Any) -> None:
         for line in stderr:
@@ -185,7 +201,7 @@ class Child:
 
     def _message(self, message: Message, ready: threading.Event) -> None:
         if message.get("event") == "error":
-            self._reason = str(message.get("reason", ""))
+            self._said_reason = str(message.get("reason", ""))
         self._on_message(self.spec.name, message)
         if message.get("event") == "ready":
             ready.set()
@@ -199,7 +215,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def _backoff_s(self) -> float:
-        return BACKOFF_S[min(self._failures - 1, len(BACKOFF_S) - 1)]
+        return BACKOFF_S[min(self.failures - 1, len(BACKOFF_S) - 1)]
 
     def _since_change(self) -> float:
         return time.monotonic() - self._changed_at

@@ -115,6 +115,12 @@ class Session:
         """What `attach` takes."""
         return self.segment.name
 
+    @property
+    def played(self) -> list[Timeline]:
+        """What is heard of every stem: wet where it has a chain, else raw."""
+        stems = zip(self.wet, self.raw, self.spec.chained, strict=True)
+        return [wet if chained else raw for wet, raw, chained in stems]
+
     def close(self) -> None:
         """Drop every view, then the mapping."""
         segment = self.segment
