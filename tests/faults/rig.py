@@ -24,13 +24,12 @@ NAN_HOPS = 3
 
 
 def make_faulty(patch: pytest.MonkeyPatch, folder: Path, fault: str) -> None:
+    """Have the bridges to come run the faulty separator process."""
     """From now on bridges run the faulty separator process."""
 
-    def spec(
-        name: str, module: str, arguments: tuple[str, ...], beat_age_s: Callable[[], float]
-    ) -> ChildSpec:
+    def spec(name: str, module: str, *others: Any) -> ChildSpec:
         module = "tests.faults.faulty_separator" if name == "separator" else module
-        return ChildSpec(name, module, arguments, beat_age_s)
+        return ChildSpec(name, module, *others)
 
     patch.setenv("FAULT", fault)
     patch.setenv("FAULT_MARK", str(folder / "mark"))
@@ -101,6 +100,7 @@ class ClockDevice:
     events: list[str]
     heard: Collector
     interrupted_at = "never"
+    on_stop = staticmethod(lambda: None)
 
     def __init__(self, _settings: object, engine: Engine, *_: object) -> None:
         self._engine: Engine | None = engine
@@ -137,6 +137,7 @@ class ClockDevice:
         if self._device is not None:
             self._device.stop()
             self._thread.join()
+        self.on_stop()
         self.events.append("device stop")
 
     def close(self) -> None:
