@@ -91,7 +91,8 @@ class Engine:
         device_outputs: int = 2,
     ) -> None:
         channels = session.spec.channels
-        block = np.zeros(1, BLOCK)
+        block = np.empty(1, BLOCK)
+        block.view(np.int64).fill(0)  # have the pages now, not in the callback
         block["input_map"] = _checked_map(input_map, channels, device_inputs, "input")
         block["output_map"] = _checked_map(output_map, channels, device_outputs, "output")
         block["device_inputs"], block["device_outputs"] = device_inputs, device_outputs

@@ -103,7 +103,11 @@ class Session:
     @classmethod
     def create(cls, spec: SessionSpec) -> Session:
         """Make the shared memory of a run. Errors: OSError where /dev/shm is full."""
-        return cls(Segment.create(list(_fields(spec)), asdict(spec)), creator=True)
+        fields = list(_fields(spec))
+        segment = Segment.create(fields, asdict(spec))
+        for field in fields:
+            segment.array(field.name).fill(0)  # have the pages now, not one by one in the callback
+        return cls(segment, creator=True)
 
     @classmethod
     def attach(cls, name: str) -> Session:

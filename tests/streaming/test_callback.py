@@ -1,6 +1,7 @@
 """The engine cranked by hand: exact latency, what it starts from, channels, counters."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -192,3 +193,21 @@ def test_meters_show_input_stems_residual_and_output():
         assert peaks[health.PEAK_OUTPUT] == 0.25
         assert list(peaks[:3]) == [0.0, 0.25, 0.0]
         assert peaks[RESIDUAL] == pytest.approx(0.25, abs=1e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="page faults are counted on Unix only")
+def test_the_callback_never_waits_for_a_page_of_memory():
+    import resource
+
+    signal = noise(4 * RATE_HZ)
+    out = np.zeros_like(signal)
+    with open_session(capacity=4 * RATE_HZ) as session:
+        publish_plan(session, 1, 1000)
+        engine = Engine(session)
+        for first in range(0, 2 * 1024, 1024):  # the code itself, and what Python needs
+            engine.process(signal[:, first : first + 1024], out[:, first : first + 1024])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for first in range(2 * 1024, signal.shape[1], 1024):
+            engine.process(signal[:, first : first + 1024], out[:, first : first + 1024])
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 50  # the dry timeline alone has 345 pages
