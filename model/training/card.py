@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from model.checkpoint import ModelCard, save_checkpoint
+from model.training.dataset import ACCOMPANIMENTS, VOICES, WITHOUT_VOCALS
 from model.training.evaluate import as_markdown, evaluate, held_out_songs
 from model.training.train import TrainSettings, load_state
 
@@ -21,8 +22,8 @@ _CARD = """# built-in live model
 The small causal band-split RoFormer that ships with stembridge: four stems (vocals, drums, bass, other) at
 44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters. **A first version**, trained
 for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with `stembridge train`. The run was steered while it
-went on: after 420 steps basses were moved down and drums up in pitch, after 500 the learning rate was raised from 1e-3 to 2e-3.
-A fresh run has both from its start, so it will differ.
+went on: the learning rate was doubled after 500 steps, and the mix of the data changed after 420, 1010 and 1340 (lower basses, sub-basses,
+brighter voices, more recorded and fewer synthesised voices). A fresh run has the last mix from its start, so its result will differ.
 
 ## Scores
 
@@ -49,10 +50,10 @@ songs come from the project's generator with unseen seeds.
 
 ## Data
 
-Mixed on the fly: gains within 15 dB, pitch within 4 semitones (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment, equalisers, reverb, 17% of items
-without vocals. Files that are silent, shorter than 0.3 s (voices) or whose name tells no drum or pitch (one-shots) were left out. Accompaniments are
-one third instrumental recordings (known only as a whole: the loss then compares vocals and the rest), a fifth multitracks, a quarter songs
-sequenced from one-shots and a fifth synthesised.
+Mixed on the fly: gains within 15 dB, pitch within 4 semitones (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
+equalisers, reverb; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
+("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
+whose name tells no drum or pitch (one-shots) were left out.
 
 | material | by | licence | changes |
 |---|---|---|---|
@@ -95,11 +96,16 @@ def _shortfalls(rows: list[dict[str, Any]]) -> str:
     return "".join(lines)
 
 
+def _shares(weights: dict[str, float]) -> str:
+    return ", ".join(f"{share:.0%} {kind}" for kind, share in weights.items())
+
+
 def card_text(release: _Release) -> str:
     """The model card as Markdown."""
     return _CARD.format(
         scores=as_markdown(release.rows), below=_shortfalls(release.rows), steps=release.steps,
-        hours=release.hours, seconds=release.seconds, millions=release.millions,
+        hours=release.hours, seconds=release.seconds, millions=release.millions, without=WITHOUT_VOCALS,
+        accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
     )  # fmt: skip
 
 

@@ -32,12 +32,12 @@ from model.training.synth import (
 GENERATOR_VERSION = 1
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
-ACCOMPANIMENTS = {"background": 0.23, "recorded": 0.25, "sequenced": 0.30, "synthetic": 0.22}
-VOICES = {"singing": 0.66, "recorded": 0.14, "synthetic": 0.15, "speech": 0.05}
-WITHOUT_VOCALS = 0.17
+ACCOMPANIMENTS = {"background": 0.28, "recorded": 0.30, "sequenced": 0.26, "synthetic": 0.16}
+VOICES = {"singing": 0.68, "recorded": 0.19, "synthetic": 0.08, "speech": 0.05}
+WITHOUT_VOCALS = 0.15
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.5
-AIRY_VOICE = 0.35
+AIRY_VOICE = 0.2
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 
