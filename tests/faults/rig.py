@@ -25,7 +25,6 @@ NAN_HOPS = 3
 
 def make_faulty(patch: pytest.MonkeyPatch, folder: Path, fault: str) -> None:
     """Have the bridges to come run the faulty separator process."""
-    """From now on bridges run the faulty separator process."""
 
     def spec(name: str, module: str, *others: Any) -> ChildSpec:
         module = "tests.faults.faulty_separator" if name == "separator" else module

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = 2
+WAITS, GOES_ON = "-S", ""  # for late clients, which keeps audio exact; or without them, as a sound card does
 SETTLE_S = 0.3  # until the server's graph runs in the order of the connections just made
 
 Audio = NDArray[np.float32]
@@ -50,10 +51,10 @@ class Server:
 
 
 @contextmanager
-def jack_server(rate_hz: int, block_frames: int) -> Iterator[Server]:
-    """One fresh server; `-S` makes it wait for its clients, so audio stays exact under load."""
+def jack_server(rate_hz: int, block_frames: int, mode: str = WAITS) -> Iterator[Server]:
+    """One fresh server."""
     name = f"stembridge-{uuid.uuid4().hex[:8]}"
-    process = fork_server(name, rate_hz, block_frames)
+    process = fork_server(name, rate_hz, block_frames, mode)
     try:
         yield Server(name, rate_hz, block_frames)
     finally:
@@ -61,9 +62,9 @@ def jack_server(rate_hz: int, block_frames: int) -> Iterator[Server]:
         remove_leftovers(name)
 
 
-def fork_server(name: str, rate_hz: int, block_frames: int) -> subprocess.Popen[bytes]:
+def fork_server(name: str, rate_hz: int, block_frames: int, mode: str = WAITS) -> subprocess.Popen[bytes]:
     """A server called `name` that takes clients when this returns; end it with `stop`."""
-    command = f"jackd -n {name} -r -m -S -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
+    command = f"jackd -n {name} -r -m {mode} -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
     process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(name)

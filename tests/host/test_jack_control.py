@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from pedalboard import BrickwallLimiter, Compressor, Gain, Pedalboard
 
+from tests.host.hearing import gains_heard, largest_step
 from tests.host.jack import (
     Recording,
     jack_server,
@@ -28,7 +30,6 @@ from tests.host.live_session import (
     HALF,
     RECOVERY_S,
     STEP_TOLERANCE,
-    TAIL_S,
     live,
     music,
     soft_ended_tone,
@@ -41,22 +42,15 @@ pytestmark = [
 ]
 
 RATE_HZ, BLOCK = 44100, 128
-PIECE = 441
 STAGE_S = 0.4  # how long each setting of the desk is heard
 HALF_DB = "-6.0206"  # another half; liblo sends it as float32
 
 
-def gains_heard(
-    recording: Recording, latency: int, gains: tuple[float, ...], tolerance: float = 1e-6
+def gains_between(
+    recording: Recording, latency: int, gains: Iterable[float], tolerance: float = 1e-6
 ) -> list[float]:
-    """Which of `gains` lies between played and heard, in their order; pieces on the way are left out."""
-    played, heard = recording.played[:, :-latency], recording.heard[:, latency:]
-    found: list[float] = []
-    for at in range(0, played.shape[1] - round(TAIL_S * RATE_HZ), PIECE):
-        here = slice(at, at + PIECE)
-        fitting = [g for g in gains if np.abs(heard[:, here] - g * played[:, here]).max() <= tolerance]
-        found += [g for g in fitting if found[-1:] != [g]]
-    return found
+    """As `gains_heard`, of a recording that is `latency` frames late."""
+    return gains_heard(recording.played[:, :-latency], recording.heard[:, latency:], gains, tolerance)
 
 
 @needs_liblo
@@ -82,7 +76,7 @@ def test_oscsend_changes_what_is_heard_and_oscdump_shows_it(tmp_path: Path) -> N
             shown = dump.shown(11)
         end = running.end()
     steps = [0.5, 0.25, 0.0, 0.25, 0.75, 1.0, 0.75, 0.5]
-    assert gains_heard(recording, started["latency_frames"], tuple(sorted(set(steps)))) == steps
+    assert gains_between(recording, started["latency_frames"], steps) == steps
     assert shown == [
         ["/stem/vocals/gain_db", "f", "-6.020600"],
         ["/stem/vocals/mute", "i", "1"],
@@ -112,7 +106,7 @@ def test_pure_data_turns_a_switch_and_hears_of_others(tmp_path: Path) -> None:
                 read_until(surface.stderr, "stem vocals mute 0")
             recording = player.finish()
         running.end()
-    assert gains_heard(recording, started["latency_frames"], (0.0, 0.5, 1.0)) == [0.5, 0.0, 0.5]
+    assert gains_between(recording, started["latency_frames"], (0.0, 0.5, 1.0)) == [0.5, 0.0, 0.5]
 
 
 def read_until(lines: IO[str] | None, words: str) -> None:
@@ -195,7 +189,6 @@ def test_a_killed_plugin_process_fades_to_the_fallback_and_comes_back(
             running.wait_for("restarted", RECOVERY_S)
             recording = player.finish()
         running.end()
-    heard = gains_heard(recording, started["latency_frames"], (usual, meanwhile), tolerance=0.0)
+    heard = gains_between(recording, started["latency_frames"], (usual, meanwhile), tolerance=0.0)
     assert heard == [usual, meanwhile, usual]
-    clean = np.abs(np.diff(played)).max()
-    assert np.abs(np.diff(recording.heard)).max() <= clean + STEP_TOLERANCE
+    assert largest_step(recording.heard) <= largest_step(played) + STEP_TOLERANCE
