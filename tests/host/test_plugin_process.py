@@ -108,8 +108,8 @@ def test_a_killed_process_is_replaced_by_one_that_joins_at_the_current_hop(sessi
     with Child(session, CHAINS) as child:
         feed(session, "vocals", raw[:, 20 * HOP :], 20 * HOP)
         child.work_to(vocals=40 * HOP)
-        expected = offline("vocals", raw[:, 20 * HOP :])
-        assert np.array_equal(wet(session, "vocals", 20 * HOP, 40 * HOP), expected)
+        expected = offline("vocals", raw[:, 19 * HOP :])  # from the newest whole hop on
+        assert np.array_equal(wet(session, "vocals", 19 * HOP, 40 * HOP), expected)
 
 
 def crank(workers):
@@ -166,7 +166,7 @@ def test_a_chain_that_raises_stops_only_its_own_stem_and_is_told_of_once(session
         "reason": "the chain of vocals failed: not today",
     }
     counters = session.health.counters[PLUGINS]
-    assert (counters[HOPS], counters[INVALID_HOPS], counters[JOINS]) == (4, 4, 2 + 4)
+    assert (counters[HOPS], counters[INVALID_HOPS], counters[JOINS]) == (4, 4, 2)
     assert session.wet[STEMS.index("bass")].end == 4 * HOP - HELD["bass"]
     assert session.wet[STEMS.index("vocals")].end == 0
 
@@ -180,8 +180,7 @@ def test_a_new_run_of_the_separator_is_followed(session):
     crank(workers)
     feed(session, "vocals", raw[:, HOP:], 51 * HOP)
     crank(workers)
-    expected = offline("vocals", raw[:, HOP:])
-    assert np.array_equal(wet(session, "vocals", 51 * HOP, 60 * HOP), expected)
+    assert np.array_equal(wet(session, "vocals", 50 * HOP, 60 * HOP), offline("vocals", raw))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import math
 import sys
 
+import numba
 import numpy as np
 import pytest
 
 from streaming import health
 from streaming.callback import ChannelMapError, Engine
+from streaming.compiled import cache_is_warm
 from streaming.latency import buffering_frames
 from streaming.separator import SignatureSeparator
 from streaming.snapshot import RESIDUAL
@@ -211,3 +213,12 @@ def test_the_callback_never_waits_for_a_page_of_memory():
             engine.process(signal[:, first : first + 1024], out[:, first : first + 1024])
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     assert faults < 50  # the dry timeline alone has 345 pages
+
+
+def test_the_cache_is_warm_once_the_callback_lies_in_it(monkeypatch, tmp_path):
+    assert cache_is_warm()  # importing the callback compiled it
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "none"))
+    assert not cache_is_warm()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    (tmp_path / "timeline.timeline_write-100.py311.nbi").touch()
+    assert not cache_is_warm()
