@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = 2
-WAITS, GOES_ON = "-S", ""  # for late clients, which keeps audio exact; or without them, as a sound card does
+WAITS = "-r -S"  # for late clients, which keeps audio exact under load
+GOES_ON = "-R -P 20"  # without late clients, with real-time scheduling where permitted, as a sound card does
 SETTLE_S = 0.3  # until the server's graph runs in the order of the connections just made
 
 Audio = NDArray[np.float32]
@@ -64,7 +65,7 @@ def jack_server(rate_hz: int, block_frames: int, mode: str = WAITS) -> Iterator[
 
 def fork_server(name: str, rate_hz: int, block_frames: int, mode: str = WAITS) -> subprocess.Popen[bytes]:
     """A server called `name` that takes clients when this returns; end it with `stop`."""
-    command = f"jackd -n {name} -r -m {mode} -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
+    command = f"jackd -n {name} -m {mode} -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
     process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(name)
