@@ -1,4 +1,4 @@
-"""A streaming step captured once and replayed without Python: about 1.4 times faster on one CPU core."""
+"""A streaming step packed for one CPU core, captured once and replayed without Python: twice as fast."""
 
 import warnings
 from collections.abc import Callable
@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from model.causal import CausalBSRoformer, CausalState
+from model.packed import PackedStep
 
 
 def capture_step(model: CausalBSRoformer, state: CausalState) -> None:
     """Replace `state.step` by a captured graph for one spectral frame per call; resets the state.
 
-    The graph writes to the state's own tensors, so `reset` stays in place, and it refuses other shapes.
+    The graph holds a packed copy of the weights as they are now, writes to the state's own tensors, so that
+    `reset` stays in place, and refuses other shapes.
     torch.jit is deprecated but alone in needing neither a compiler on the user's machine nor a warm-up of
     seconds; where a torch cannot trace, the state keeps its uncaptured step. Threads: as the model.
     """
@@ -22,12 +24,12 @@ def capture_step(model: CausalBSRoformer, state: CausalState) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            traced = torch.jit.trace_module(model, {"step": inputs}, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace_module(PackedStep(model).eval(), {"forward": inputs}, check_trace=False)  # type: ignore[no-untyped-call]
         except (RuntimeError, AttributeError):
             return
         finally:
             state.reset()
-    state.step = _one_frame_only(traced.step)
+    state.step = _one_frame_only(traced)
 
 
 def _one_frame_only(step: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -1,0 +1,286 @@
+"""The causal model's step for one spectral frame, with weights laid out for one CPU core.
+
+The same function of the same parameters as `CausalBSRoformer.step` in fewer and fatter operations: norm gains
+and constant factors are folded into the products after them, query, key, value and gate are one batched
+product, and single indexed copies replace the permutations between bins and bands.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.bands import BandGroup
+from model.causal import CausalBSRoformer
+from model.causal_layers import BandAttention, BandFeatures, FeedForward, GatedAttention, StemMasks
+
+MIN_WIDTH = 4
+"""Narrower bands are padded to this many bins: the batched product has a fast kernel only from there on."""
+
+
+class Packed(nn.Module):
+    """Constant tensors by name; a trace turns them into constants of its graph."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.detach().contiguous().clone())
+
+
+def normalised(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:])
+
+
+class PackedFeedForward(Packed):
+    """Adds to x [bands, dim] in place. GELU(z) is (u + u erf u) / sqrt 2 with u = z / sqrt 2."""
+
+    wide_bias: Tensor
+    widen: Tensor
+    narrow_bias: Tensor
+    narrow: Tensor
+
+    def __init__(self, layer: FeedForward) -> None:
+        root = math.sqrt(0.5)
+        super().__init__(
+            wide_bias=layer.widen.bias * root,
+            widen=(layer.widen.weight * layer.norm.weight).t() * root,
+            narrow_bias=layer.narrow.bias,
+            narrow=layer.narrow.weight.t() * root,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = torch.addmm(self.wide_bias, normalised(x), self.widen)
+        return x.add_(self.narrow_bias).addmm_(torch.addcmul(u, u, torch.erf(u)), self.narrow)
+
+
+class PackedAttention(Packed):
+    """Query, key, value and gate [bands, heads * dim_head] in one batched product; queries come scaled."""
+
+    weight: Tensor
+    bias: Tensor
+    out: Tensor
+
+    def __init__(self, layer: GatedAttention) -> None:
+        self.heads, self.dim_head = layer.heads, layer.dim_head
+        project = torch.cat([layer.project.weight * layer.norm.weight, layer.project.bias[:, None]], dim=1)
+        inner = self.heads * self.dim_head
+        query, key, value, gate = project.split_with_sizes((inner, inner, inner, self.heads))
+        gate = gate.repeat_interleave(self.dim_head, dim=0)
+        parts = torch.stack([query * self.dim_head**-0.5, key, value, gate]).transpose(1, 2)
+        super().__init__(weight=parts[:, :-1], bias=parts[:, -1:], out=layer.out.weight.t())
+
+    def split(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotated query and key, value, open gate; rotations for every head."""
+        parts = torch.baddbmm(self.bias, normalised(x).expand(4, -1, -1), self.weight)
+        pairs = torch.view_as_complex(parts[:2].view(2, x.shape[0], -1, 2))
+        query, key = torch.view_as_real(pairs * rotations).flatten(-2).unbind()
+        return query, key, parts[2], parts[3].sigmoid()
+
+
+class PackedTimeAttention(PackedAttention):
+    def forward(
+        self, x: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        query, key, value, gate = self.split(x, rotations)
+        keys.index_copy_(2, slots, key.view(-1, self.dim_head, 1))
+        values.index_copy_(1, slots, value.view(-1, 1, self.dim_head))
+        scores = torch.baddbmm(bias, query.view(-1, 1, self.dim_head), keys)
+        attended = torch.bmm(scores.softmax(-1), values)
+        return x.addmm_(gate.mul_(attended.view_as(gate)), self.out)
+
+
+class PackedBandAttention(PackedAttention):
+    rotations: Tensor
+
+    def __init__(self, layer: BandAttention) -> None:
+        super().__init__(layer)
+        rotations = torch.view_as_complex(layer.rotations).repeat(1, layer.heads)
+        self.register_buffer("rotations", rotations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *parts, gate = self.split(x, self.rotations)
+        query, key, value = (part.view(-1, self.heads, self.dim_head).transpose(0, 1) for part in parts)
+        scores = torch.bmm(query, key.transpose(1, 2))
+        attended = torch.bmm(scores.softmax(-1), value).transpose(0, 1)
+        gate.view_as(attended).mul_(attended)
+        return x.addmm_(gate, self.out)
+
+
+def joined(rows: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Stack neighbours of equal shape, so that each stack is one batched product."""
+    run: list[Tensor] = []
+    for row in rows:
+        if run and row.shape != run[-1].shape:
+            yield torch.stack(run)
+            run = []
+        run.append(row)
+    yield torch.stack(run)
+
+
+def bands_of(groups: Iterable[BandGroup]) -> Iterator[tuple[int, int, int, int]]:
+    """Every band in turn: its number, its group's number, its place in the group and its first bin."""
+    for number, group in enumerate(groups):
+        for place in range(group.bands):
+            yield group.first_band + place, number, place, group.first_bin + place * group.width
+
+
+class PackedFeatures(Packed):
+    """Spectrum [channels, bins] -> features [bands, dim]."""
+
+    mix: Tensor
+    membership: Tensor
+    pick: Tensor
+    pick_gain: Tensor
+    one: Tensor
+
+    def __init__(self, layer: BandFeatures) -> None:
+        self.channels, self.power, self.floor = layer.channels, layer.power, layer.FLOOR
+        root = 0.5**0.5
+        mix = [[root, root], [root, -root], [1.0, 0.0], [0.0, 1.0]] if layer.channels == 2 else [[1.0]]
+        bins, bands = layer.membership.shape
+        complex_, roots = 2 * self.channels * bins, self.channels * bins
+        interleaved = torch.arange(complex_).view(self.channels, bins, 2)
+        planes = torch.cat(
+            [
+                interleaved.permute(2, 0, 1).flatten(0, 1),
+                complex_ + torch.arange(roots).view(self.channels, bins),
+            ]
+        )
+        levels = complex_ + roots + torch.arange(len(mix) * bands).view(len(mix), bands)
+        picks, gains, weights = [], [], []
+        for band, number, place, first in bands_of(layer.groups):
+            width = layer.groups[number].width
+            pick = torch.cat([planes[:, first : first + width].flatten(), levels[:, band]])
+            linear = layer.bins[number]
+            weight = torch.cat([linear.weight[place], layer.levels.weight[band] / 3])  # type: ignore[index]
+            padding = 3 * self.channels * max(0, MIN_WIDTH - width)
+            picks.append(F.pad(pick, (0, padding)))
+            weights.append(F.pad(weight, (0, 0, 0, padding)))
+            # complex bins take the band's gain, roots of magnitudes its root, levels none
+            gain = torch.where(pick < complex_, band, bands + band)
+            gains.append(F.pad(torch.where(pick < complex_ + roots, gain, 2 * bands), (0, padding)))
+        linear_bias = torch.cat([linear.bias for linear in layer.bins])  # type: ignore[misc]
+        level_bias = layer.levels.bias + 5 / 3 * layer.levels.weight.sum(1, keepdim=True)
+        super().__init__(
+            mix=torch.tensor(mix),
+            membership=layer.membership,
+            pick=torch.cat(picks).int(),
+            pick_gain=torch.cat(gains).int(),
+            one=torch.ones(1),
+        )
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        bias, first = linear_bias + level_bias, 0
+        for weight in joined(weights):
+            self.weights.append(frozen(weight))
+            self.biases.append(frozen(bias[first : first + len(weight)]))
+            first += len(weight)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        planes = self.mix @ torch.view_as_real(spectrum).flatten(1)
+        real, imaginary = planes.square().view(planes.shape[0], -1, 2).unbind(-1)
+        squares = real + imaginary
+        energies = squares @ self.membership
+        gain = ((energies[: self.channels].mean(0) + self.floor) * self.power).rsqrt()
+        levels = (energies + self.floor).log10()
+        roots = squares[: self.channels].sqrt().sqrt()
+        source = torch.cat([planes[: self.channels].flatten(), roots.flatten(), levels.flatten()])
+        gains = torch.cat([gain, gain.sqrt(), self.one])
+        flat = source.index_select(0, self.pick).mul_(gains.index_select(0, self.pick_gain))
+        sizes = [weight.shape[0] * weight.shape[1] for weight in self.weights]
+        rows = [
+            torch.baddbmm(bias, part.view(weight.shape[0], 1, weight.shape[1]), weight)
+            for bias, part, weight in zip(
+                self.biases, flat.split_with_sizes(sizes), self.weights, strict=True
+            )
+        ]
+        return torch.cat(rows).squeeze(1)
+
+
+def frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight.detach().contiguous().clone(), requires_grad=False)
+
+
+class PackedMasks(Packed):
+    """Features [bands, dim] -> complex masks [stems, channels, bins].
+
+    A sigmoid is a tanh of half its input, so one tanh does for real and imaginary parts.
+    """
+
+    hidden: Tensor
+    hidden_bias: Tensor
+    pick: Tensor
+
+    def __init__(self, layer: StemMasks) -> None:
+        self.stems, self.channels = layer.stems, layer.channels
+        self.bins = layer.groups[-1].last_bin
+        pick = torch.empty(self.stems, self.channels, self.bins, 2, dtype=torch.int)
+        weights, size = [], 0
+        for _, number, place, first in bands_of(layer.groups):
+            width = layer.groups[number].width
+            padded = max(MIN_WIDTH, width)
+            linear = layer.outputs[number]
+            stack = torch.cat([linear.weight, linear.bias], dim=1)  # type: ignore[list-item]
+            stack = stack.view(-1, self.stems, stack.shape[1], 2, self.channels, width)[place]
+            stack = stack * torch.tensor([0.5, 1.0]).view(2, 1, 1)
+            stack = F.pad(stack, (0, padded - width))
+            places = size + torch.arange(stack[:, 0].numel()).view(stack[:, 0].shape)
+            pick[:, :, first : first + width] = places[..., :width].permute(0, 2, 3, 1)
+            size += stack[:, 0].numel()
+            weights.append(stack.flatten(2))
+        super().__init__(
+            hidden=layer.hidden.weight * layer.norm.weight[:, None],
+            hidden_bias=layer.hidden.bias,
+            pick=pick.flatten(),
+        )
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for group in joined(weights):
+            flat = group.flatten(0, 1)
+            self.weights.append(frozen(flat[:, :-1]))
+            self.biases.append(frozen(flat[:, -1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.baddbmm(self.hidden_bias, normalised(x).unsqueeze(1), self.hidden).tanh_()
+        rows = hidden.view(-1, 1, hidden.shape[-1] // self.stems)
+        parts = rows.split_with_sizes([weight.shape[0] for weight in self.weights])
+        outputs = [
+            torch.baddbmm(bias, part, weight).flatten()
+            for bias, part, weight in zip(self.biases, parts, self.weights, strict=True)
+        ]
+        masks = torch.cat(outputs).index_select(0, self.pick).tanh_()
+        masks = masks.view(self.stems, self.channels, self.bins, 2)
+        masks[..., 0].add_(1).mul_(0.5)
+        return torch.view_as_complex(masks)
+
+
+class PackedStep(nn.Module):
+    """`CausalBSRoformer.step` for a batch of 1 and one spectral frame. A copy: later training is not seen."""
+
+    def __init__(self, model: CausalBSRoformer) -> None:
+        super().__init__()
+        self.heads = model.config.heads
+        self.features = PackedFeatures(model.features)
+        self.layers = nn.ModuleList()
+        for block in model.blocks:
+            time, bands = block.time_attention, block.band_attention
+            self.layers.append(PackedTimeAttention(time))  # type: ignore[arg-type]
+            self.layers.append(PackedFeedForward(block.time_feed_forward))  # type: ignore[arg-type]
+            self.layers.append(PackedBandAttention(bands))  # type: ignore[arg-type]
+            self.layers.append(PackedFeedForward(block.band_feed_forward))  # type: ignore[arg-type]
+        self.masks = PackedMasks(model.masks)
+
+    def forward(
+        self, spectrum: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, *rings: Tensor
+    ) -> Tensor:
+        """Masks [1, stems, channels, 1, bins] of the next frame [1, channels, 1, bins]; writes to rings."""
+        x = self.features(spectrum.view(spectrum.shape[1], spectrum.shape[3]))
+        rotations = rotations.repeat(1, self.heads)
+        caches = iter(zip(rings[::2], rings[1::2], strict=True))
+        for layer in self.layers:
+            if isinstance(layer, PackedTimeAttention):
+                x = layer(x, rotations, slots, bias, *next(caches))
+            else:
+                x = layer(x)
+        masks: Tensor = self.masks(x)
+        return masks.unsqueeze(0).unsqueeze(3)
