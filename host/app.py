@@ -207,8 +207,13 @@ class Bridge:
     def open_epoch(self, budget: LatencyBudget, outside_frames: int = 0) -> None:
         """Declare a latency: the callback fades through silence to it.
 
-        `outside_frames` of it arise outside the engine, in the device.
+        `outside_frames` of it arise outside the engine, in the device. Errors: StartError where the
+        timelines do not reach back so far.
         """
+        if budget.total_frames > self.session.spec.capacity_frames // 2:
+            raise StartError(
+                f"A latency of {budget.total_ms:.0f} ms is more than the engine keeps: reserve or allow less."
+            )
         self._epoch += 1
         self._publish_plan(self._epoch, budget.total_frames, outside_frames)
         self._on_event("epoch", number=self._epoch, latency_frames=budget.total_frames)

@@ -28,14 +28,16 @@ REFRESH_S = 0.06
 QUIET = ("child", "epoch", "streaming", "faded", "device_closed", "closed")
 
 
-def channel_numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, int]:
-    """`1,2` (or `1` for one channel on both sides) to channels counted from 0."""
+def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """`1,2` (or, coming in, `1` for one channel on both sides) to channels counted from 0."""
     try:
         numbers = [int(part) - 1 for part in value.split(",")]
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 2 or min(numbers) < 0:
         raise click.BadParameter(f"{value!r} is not one or two channel numbers like 1,2 or 3.")
+    if param.name == "out_channels" and numbers[0] == numbers[-1]:
+        raise click.BadParameter("stereo comes out: name two different channels like 1,2.")
     return numbers[0], numbers[-1]
 
 
