@@ -24,12 +24,14 @@ def capture_step(model: CausalBSRoformer, state: CausalState) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            traced = torch.jit.trace_module(PackedStep(model).eval(), {"forward": inputs}, check_trace=False)  # type: ignore[no-untyped-call]
+            packed = PackedStep(model).eval()
+            traced = torch.jit.trace_module(packed, {"forward": inputs}, check_trace=False)  # type: ignore[no-untyped-call]
+            frozen = torch.jit.freeze(traced)
         except (RuntimeError, AttributeError):
             return
         finally:
             state.reset()
-    state.step = _one_frame_only(traced)
+    state.step = _one_frame_only(frozen)
 
 
 def _one_frame_only(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
