@@ -1,6 +1,5 @@
 """The project's own causal band-split RoFormer: a whole-signal forward and the same frame by frame."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,24 +14,22 @@ from model.stft import CausalSTFT
 class CausalState:
     """The past that `advance` carries: a ring of keys and values per layer. Allocated once, written in place.
 
-    `step` computes masks from the next frames and these rings (the model's own, or a captured graph of it);
     `rings` holds keys and values of the first layer, of the second, ...; `slot_positions` [ring] says which
-    spectral frame lies in each place of a ring (far past: none); `capacity` is how many spectral frames one
-    step may write.
+    spectral frame lies in each place of a ring (far past: none); `position` [1] is the number of the next;
+    `capacity` is how many spectral frames one step may write.
     """
 
-    step: Callable[..., Tensor]
     rings: list[Tensor]
     slot_positions: Tensor
+    position: Tensor
     capacity: int
-    position: int = 0
 
     def reset(self) -> None:
         """Back to the start of a signal, in place. Zeroing matters: a stale NaN times weight 0 is a NaN."""
         for ring in self.rings:
             ring.zero_()
         self.slot_positions.fill_(-(1 << 40))
-        self.position = 0
+        self.position.zero_()
 
 
 class CausalBSRoformer(nn.Module):
@@ -89,7 +86,8 @@ class CausalBSRoformer(nn.Module):
         keys, values = (rows, config.dim_head, ring), (rows, ring, config.dim_head)
         rings = [like.new_empty(shape) for _ in self.blocks for shape in (keys, values)]
         slot_positions = torch.empty(ring, dtype=torch.long, device=like.device)
-        state = CausalState(self.step, rings, slot_positions, capacity)
+        position = torch.empty(1, dtype=torch.long, device=like.device)
+        state = CausalState(rings, slot_positions, position, capacity)
         state.reset()
         return state
 
@@ -103,10 +101,10 @@ class CausalBSRoformer(nn.Module):
         stems = [self._separate(piece, state) for piece in pieces]
         return stems[0] if len(stems) == 1 else torch.cat(stems, dim=3)
 
-    def step(
+    def _masks(
         self, spectrum: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, *rings: Tensor
     ) -> Tensor:
-        """Masks of the next frames; writes to the rings. Tensors only, so that a graph can capture it."""
+        """Masks of the next frames; writes to the rings."""
         context = TimeContext(rotations, slots, bias)
         x = self.features(spectrum)
         for block, keys, values in zip(self.blocks, rings[::2], rings[1::2], strict=True):
@@ -115,12 +113,12 @@ class CausalBSRoformer(nn.Module):
         return masks
 
     def _separate(self, spectrum: Tensor, state: CausalState) -> Tensor:
-        masks = state.step(spectrum, *self.context(spectrum.shape[2], state), *state.rings)
+        masks = self._masks(spectrum, *self.context(spectrum.shape[2], state), *state.rings)
         return spectrum.unsqueeze(1) * masks
 
     def context(self, frames: int, state: CausalState) -> tuple[Tensor, Tensor, Tensor]:
         """Claim the next places of the ring: rotations, places and attention bias, as in TimeContext."""
-        positions = torch.arange(state.position, state.position + frames, device=self.rotations.device)
+        positions = state.position + torch.arange(frames, device=self.rotations.device)
         slots = positions % state.slot_positions.numel()
         state.slot_positions.index_copy_(0, slots, positions)
         state.position += frames

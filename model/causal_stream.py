@@ -6,6 +6,11 @@ from torch import Tensor
 from model.causal import CausalBSRoformer
 
 
+def sanitised(audio: Tensor) -> Tensor:
+    """A copy in which non-finite samples are 0 and the rest is clamped to +-8."""
+    return torch.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-8, 8)
+
+
 class CausalStream:
     """A causal model with the audio it carries: analysis history, overlap tail and attention state.
 
@@ -28,10 +33,14 @@ class CausalStream:
         self._history.zero_()
         self._tail.zero_()
 
+    def carried(self) -> tuple[Tensor, ...]:
+        """Every tensor that is written in place: history, tail, position, places of the ring, rings."""
+        state = self.state
+        return self._history, self._tail, state.position, state.slot_positions, *state.rings
+
     def process(self, audio: Tensor) -> Tensor:
         """Separate the next hops. Non-finite samples count as 0, the rest is clamped to +-8."""
-        audio = torch.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-8, 8)
-        known = torch.cat([self._history, audio], dim=-1)
+        known = torch.cat([self._history, sanitised(audio)], dim=-1)
         self._history.copy_(known[:, -self._history.shape[-1] :])
         spectrum = self.model.causal_stft.frames(known).unsqueeze(0)
         first, second = self.model.causal_stft.halves(self.model.advance(spectrum, self.state)[0])

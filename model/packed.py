@@ -1,8 +1,8 @@
 """The causal model's step for one spectral frame, with weights laid out for one CPU core.
 
-The same function of the same parameters as `CausalBSRoformer.step` in fewer and fatter operations: norm gains
-and constant factors are folded into the products after them, query, key, value and gate are one batched
-product, and single indexed copies replace the permutations between bins and bands.
+The same function of the same parameters as in `CausalBSRoformer.advance`, in fewer and fatter operations:
+norm gains and constant factors are folded into the products after them, query, key, value and gate are one
+batched product, and single indexed copies replace the permutations between bins and bands.
 """
 
 import math
@@ -255,7 +255,10 @@ class PackedMasks(Packed):
 
 
 class PackedStep(nn.Module):
-    """`CausalBSRoformer.step` for a batch of 1 and one spectral frame. A copy: later training is not seen."""
+    """The masks of `CausalBSRoformer.advance` for a batch of 1 and one spectral frame.
+
+    The weights are a copy: later training is not seen.
+    """
 
     def __init__(self, model: CausalBSRoformer) -> None:
         super().__init__()

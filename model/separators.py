@@ -1,14 +1,16 @@
 """Separators: what the live engine calls once a hop. Plain numbers and NumPy arrays on the outside."""
 
 import gc
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
-from model.graph import capture_step
+from model.graph import capture_hop
 
 WARM_UP_HOPS = 8
 """Enough for every lazily made plan, buffer and kernel choice to exist."""
@@ -29,13 +31,14 @@ class CausalSeparator:
         self.latency_frames = config.latency_frames
         self.stem_names = config.stem_names
         self._stream = CausalStream(model.eval())
+        self._process: Callable[[Tensor], Tensor] = self._stream.process
         self._mixture = torch.zeros(config.channels, config.hop_frames)
 
     def warm_up(self) -> None:
         """Settle threads and kernels, then freeze what exists: a later garbage collection costs nothing."""
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        capture_step(self._stream.model, self._stream.state)
+        self._process = capture_hop(self._stream)
         stems = np.zeros((len(self.stem_names), *self._mixture.shape), dtype=np.float32)
         for _ in range(WARM_UP_HOPS):
             self.separate(self._mixture.numpy(), stems)
@@ -54,7 +57,7 @@ class CausalSeparator:
         """
         with torch.inference_mode():
             self._mixture.numpy()[...] = mixture
-            stems_out[...] = self._stream.process(self._mixture).numpy()
+            stems_out[...] = self._process(self._mixture).numpy()
 
     def close(self) -> None:
         """Release what `warm_up` froze."""

@@ -1,45 +1,41 @@
-"""A captured step gives what the uncaptured one gives, in place, and says no to other shapes."""
+"""A captured hop gives what the uncaptured one gives, in place; without a tracer the hop stays as it was."""
+
+import dataclasses
 
 import pytest
 import torch
 
-from model.graph import capture_step
-from tests.model.builders import noise, random_model
+from model.causal_stream import CausalStream
+from model.config import CausalConfig
+from model.graph import capture_hop
+from tests.model.builders import SMALL_LIVE, noise, random_model
 
 HOP = 441
+MONO = dataclasses.replace(SMALL_LIVE, channels=1, stem_names=("vocals", "drums"))
 
 
-def spectrum_of(hops: int) -> torch.Tensor:
-    return random_model().stft(torch.from_numpy(noise(2, hops * HOP)).unsqueeze(0))
+def hops_of(config: CausalConfig, hops: int) -> tuple[torch.Tensor, ...]:
+    return torch.split(torch.from_numpy(noise(config.channels, hops * HOP)), HOP, dim=-1)
 
 
-def test_captured_steps_equal_uncaptured_ones_across_resets() -> None:
-    model, frames = random_model(), torch.split(spectrum_of(50), 1, dim=2)
-    plain, captured = model.new_state(), model.new_state()
-    capture_step(model, captured)
-    assert captured.step != plain.step
-    for _ in range(2):
-        for frame in frames:
-            expected = model.advance(frame, plain)
-            torch.testing.assert_close(model.advance(frame, captured), expected, rtol=0, atol=1e-4)
-        plain.reset()
-        captured.reset()
+@pytest.mark.parametrize("config", [SMALL_LIVE, MONO, CausalConfig()])
+def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig) -> None:
+    model = random_model(config)
+    plain, captured = CausalStream(model), CausalStream(model)
+    process = capture_hop(captured)
+    assert process != captured.process
+    with torch.inference_mode():
+        for _ in range(2):
+            for audio in hops_of(config, 150):
+                torch.testing.assert_close(process(audio), plain.process(audio), rtol=0, atol=1e-4)
+            plain.reset()
+            captured.reset()
 
 
-def test_a_captured_state_refuses_more_frames_at_once() -> None:
-    model = random_model()
-    state = model.new_state(capacity=4)
-    capture_step(model, state)
-    with pytest.raises(ValueError, match="captured for 1 spectral frame a step, not 3"):
-        model.advance(spectrum_of(2), state)
-
-
-def test_without_a_tracer_the_step_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_tracer_the_hop_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("not supported here")
 
     monkeypatch.setattr(torch.jit, "trace_module", refuse)
-    model, frame = random_model(), spectrum_of(1)[:, :, :1]
-    state, expected = model.new_state(), model.new_state()
-    capture_step(model, state)
-    assert torch.equal(model.advance(frame, state), model.advance(frame, expected))
+    stream = CausalStream(random_model())
+    assert capture_hop(stream) == stream.process
