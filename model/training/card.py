@@ -22,7 +22,7 @@ _CARD = """# built-in live model
 The small causal band-split RoFormer that ships with stembridge: four stems (vocals, drums, bass, other) at
 44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters. **A first version**, trained
 for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with `stembridge train`. The run was steered while it
-went on: the learning rate was doubled after 500 steps, and the mix of the data changed after 420, 1010 and 1340 (lower basses, sub-basses,
+went on: the learning rate was doubled after 500 steps, and the mix of the data changed after 420, 1022 and 1347 (lower basses, sub-basses,
 brighter voices, more recorded and fewer synthesised voices). A fresh run has the last mix from its start, so its result will differ.
 
 ## Scores
