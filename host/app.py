@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host.audio_device import AudioDevice
+from host.audio_device import AudioDevice, DeviceState
 from host.child import Message
 from host.models import SeparatorFacts, describe, from_anywhere
 from host.plugins import Chain, Chains, load_chains
-from host.portaudio import engine_callback
+from host.portaudio import DeviceError, engine_callback
 from host.registry import Registry
 from host.settings import EngineSettings, LiveSettings
 from host.supervisor import Child, ChildSpec, Lifecycle, Supervisor
@@ -332,6 +332,11 @@ class LiveApp:
             self._blocks = blocks
             self.budget = self._declared(blocks)
             self.bridge.open_epoch(self.budget, self.settings.stream.block_frames)
+
+    def require_device(self) -> None:
+        """Errors: DeviceError where the device was lost and has not come back."""
+        if self.device is not None and self.device.state is DeviceState.LOST:
+            raise DeviceError("The sound device was lost and did not come back: connect it and start again.")
 
     def stop(self) -> None:
         """Fade, close the device, take the rest down."""

@@ -44,6 +44,8 @@ def read_audio(path: str | Path) -> tuple[Audio, int]:
         Missing, unreadable, no frames, more than 64 channels, a rate outside 8 to 192 kHz.
     """
     path = Path(path)
+    if path.is_dir():
+        raise AudioFileError(f"{path}: is a folder; name the files in it.")
     if not path.is_file():
         raise AudioFileError(f"{path}: there is no such file; check the name.")
     try:

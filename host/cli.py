@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import version
+from typing import Any
 
 import click
+
+from host.errors import INTERRUPTED
 
 COMMANDS = {
     "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
@@ -20,6 +24,12 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """Imports a command when it runs, so that `--help` does not wait for torch."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # while a command is still being imported
+            sys.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

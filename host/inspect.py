@@ -19,7 +19,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @click.command(short_help="Show where the latency comes from, item by item.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
 @click.option("--rate", type=int, default=44100, show_default=True, help="Sample rate in Hz.")
-@click.option("--block", type=int, default=0, help="Constant device block in frames; 0: any up to 1024.")
+@click.option(
+    "--block",
+    type=click.IntRange(0, 8192),
+    default=0,
+    help="Constant device block in frames; 0: any up to 1024.",
+)
 @click.option(
     "--allowance-ms",
     type=float,
@@ -30,7 +35,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @click.option(
     "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
 )
-@click.option("--reserve-frames", type=int, default=0, help="Pad the latency to this many frames.")
+@click.option(
+    "--reserve-frames", type=click.IntRange(min=0), default=0, help="Pad the latency to this many frames."
+)
 @json_option
 @guarded
 def latency(
@@ -42,7 +49,10 @@ def latency(
     reserve_frames: int,
     as_json: bool,
 ) -> None:
-    """Print the latency from input to output that `live` will declare with these settings.
+    """Print the latency from input to output, item by item.
+
+    It is what `live` declares with the same settings and a device of that block. Without --block
+    the device is taken to give blocks of up to 1024 frames; `live` sees them and mostly declares less.
 
     \b
     Examples:

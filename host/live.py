@@ -15,7 +15,7 @@ from rich.live import Live
 
 from host.app import LiveApp
 from host.control_process import read_status
-from host.errors import guarded
+from host.errors import guarded, one_line
 from host.osc import DEFAULT_HOST, DEFAULT_PORT
 from host.portaudio import StreamSettings
 from host.presets import PRESETS
@@ -45,7 +45,12 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option("--input", "source", metavar="DEVICE", help="Input device: number or part of its name.")
 @click.option("--output", "target", metavar="DEVICE", help="Output device: number or part of its name.")
 @click.option("--rate", type=int, default=44100, show_default=True, help="Sample rate in Hz.")
-@click.option("--block", type=int, default=0, help="Device block in frames; 0 takes what the device gives.")
+@click.option(
+    "--block",
+    type=click.IntRange(0, 8192),
+    default=0,
+    help="Device block in frames; 0 takes what the device gives.",
+)
 @click.option(
     "--in-channels", default="1,2", show_default=True, callback=channel_numbers, help="Input channels."
 )
@@ -63,12 +68,14 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
 )
 @click.option(
     "--allowance-ms",
-    type=float,
+    type=click.FloatRange(0, 1000),
     default=DEFAULT_ALLOWANCE_MS,
     show_default=True,
     help="Time for computing a hop.",
 )
-@click.option("--reserve-frames", type=int, default=0, help="Pad the latency to this many frames.")
+@click.option(
+    "--reserve-frames", type=click.IntRange(min=0), default=0, help="Pad the latency to this many frames."
+)
 @click.option(
     "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
 )
@@ -81,9 +88,13 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
 )
 @click.option("--osc-host", default=DEFAULT_HOST, show_default=True, help="Address OSC is taken on.")
 @click.option(
-    "--osc-port", type=int, default=DEFAULT_PORT, show_default=True, help="UDP port OSC is taken on."
+    "--osc-port",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="UDP port OSC is taken on.",
 )
-@click.option("--seconds", type=float, help="Stop by itself after this time.")
+@click.option("--seconds", type=click.FloatRange(min=0), help="Stop by itself after this time.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, one per line.")
 @guarded
 def live(**chosen: Any) -> None:
@@ -95,8 +106,8 @@ def live(**chosen: Any) -> None:
       stembridge live --input jack --output jack       through JACK
       stembridge live --preset acapella --fallback silence --in-channels 3,4
 
-    Keys: 1-4 mute a stem, shift+1-4 solo it, b bypass, q quit. OSC on 127.0.0.1:9100
-    turns the same faders: oscsend localhost 9100 /stem/vocals/gain_db f -6
+    Keys: 1-4 mute a stem, shift+1-4 solo it, 0 mutes the residual, b bypass, q quit.
+    OSC on 127.0.0.1:9100 turns the same faders: oscsend localhost 9100 /stem/vocals/gain_db f -6
     """
     signal.signal(signal.SIGTERM, _terminate)
     settings = live_settings(chosen)
@@ -107,6 +118,10 @@ def live(**chosen: Any) -> None:
     try:
         app.start()
         display.run(app, chosen["seconds"])
+        app.require_device()
+    except (ValueError, RuntimeError, OSError) as error:
+        display.failed(error)
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the fade and the clean-up
         end = summary(app)
@@ -160,22 +175,29 @@ class Display:
         self._as_json = as_json
         self._console = Console(stderr=as_json)
         self._news = ""
+        self._is_live = False
 
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False)
 
     def event(self, event: str, **fields: Any) -> None:
         """Tell what happened."""
+        self._is_live = self._is_live or event == "live"
         if self._as_json:
             # One write: several threads share the stream.
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
             return
-        text = event_text(event, fields)
+        text = event_text(event, fields) if self._is_live else ""  # before, the error itself says it all
         if text and self._console.is_terminal:
             self._news = text
         elif text:
             self.say(text)
+
+    def failed(self, error: Exception) -> None:
+        """Tell machines why the run ends; people read it on stderr."""
+        if self._as_json:
+            self.event("error", reason=one_line(error))
 
     def run(self, app: LiveApp, seconds: float | None) -> None:
         """Look after the app until `q`, the time is over, or an interrupt."""
@@ -232,6 +254,8 @@ def event_text(event: str, fields: dict[str, Any]) -> str:
         return f"The {fields['name']} process {fields['detail']}; {fields['state']}."
     if event == "restarted":
         return f"The {fields['name']} process is back."
+    if event == "device":
+        return f"Sound device {fields['state']}: {fields['detail']}"
     if event in QUIET:
         return ""
     return " ".join(str(value) for value in fields.values())

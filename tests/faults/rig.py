@@ -11,6 +11,7 @@ import pytest
 
 from host import app
 from host.app import BlockRange, Bridge
+from host.audio_device import DeviceState
 from host.file_device import Aligned, Collector, FileDevice, WallClock, with_tail
 from host.settings import EngineSettings
 from host.supervisor import ChildSpec
@@ -99,6 +100,7 @@ class ClockDevice:
     events: list[str]
     heard: Collector
     interrupted_at = "never"
+    state = DeviceState.RUNNING
     on_stop = staticmethod(lambda: None)
 
     def __init__(self, _settings: object, engine: Engine, *_: object) -> None:

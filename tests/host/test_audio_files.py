@@ -104,7 +104,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
         file.write(noise(65))
     expected = {
         "missing.wav": "no such file",
-        "folder.wav": "no such file",
+        "folder.wav": "is a folder",
         "empty.wav": "cannot be read as audio",
         "text.wav": "cannot be read as audio",
         "zero.wav": "0 frames",

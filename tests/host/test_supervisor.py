@@ -107,9 +107,7 @@ def test_a_child_whose_heart_stands_still_is_replaced(
     assert any("hung" in detail for detail in nursery.details)
 
 
-def test_a_child_that_never_gets_ready_is_given_up(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_never_gets_ready_is_given_up(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0,))
     child = nursery.child("child", "error")
     keeper = Supervisor([child])
