@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from host.errors import one_line
 from streaming.session import Session
 
 Message = dict[str, Any]
@@ -24,11 +25,6 @@ def emit(event: str, **fields: Any) -> None:
     """
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line that is never empty."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def parse_message(line: str) -> Message | None:
