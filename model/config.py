@@ -1,9 +1,10 @@
 """Model configurations: frozen, validated when made, to and from plain JSON values."""
 
+import itertools
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from model.bands import BS_BANDS, CAUSAL_BANDS
+from model.bands import BS_BANDS, CAUSAL_BANDS, mel_band_bins
 
 
 class ConfigError(ValueError):
@@ -43,21 +44,28 @@ class _JsonConfig:
 
 @dataclass(frozen=True)
 class RoformerConfig(_JsonConfig):
-    """A published BS-RoFormer. Frame counts are at the sample rate of the checkpoint (44.1 kHz).
+    """A published RoFormer. Frame counts are at the sample rate of the checkpoint.
 
-    `linear_depth` is the depth of the linear-attention layers that some forks add; only 0 is supported.
-    `zero_dc` silences bin 0 of every stem, `skip_connection` adds all earlier blocks' outputs to a block's
-    input; neither can be seen in a state dict, so both must be stated.
+    `architecture` is "bs" (bands side by side, `bands` in STFT bins each) or "mel" (`mel_bands` overlapping
+    bands). `mask_depth` is a YAML's mask_estimator_depth; see `mask_linears`. `linear_depth` is the depth of
+    the linear-attention transformers that some forks put in front of each block. `zero_dc` silences bin 0
+    of every stem, `skip_connection` adds all earlier blocks' outputs to a block's input. `chunk_frames` is
+    the chunk that the offline recipe feeds at a time. Nothing in a state dict tells the stem names, the
+    hop, `zero_dc`, `skip_connection` or the chunk, so those must be stated.
     Raises ConfigError where the values contradict each other.
     """
 
     dim: int
     depth: int
-    stems: int = 1
+    architecture: str = "bs"
+    stem_names: tuple[str, ...] = ("vocals",)
+    sample_rate_hz: int = 44100
+    chunk_frames: int = 352800
     channels: int = 2
     heads: int = 8
     dim_head: int = 64
     bands: tuple[int, ...] = BS_BANDS
+    mel_bands: int = 60
     n_fft: int = 2048
     stft_hop_frames: int = 512
     win_frames: int = 2048
@@ -70,17 +78,39 @@ class RoformerConfig(_JsonConfig):
     zero_dc: bool = False
 
     def __post_init__(self) -> None:
-        _require_positive(self, "dim", "depth", "stems", "heads", "dim_head", "n_fft", "stft_hop_frames")
-        _require_positive(self, "win_frames", "mask_depth", "expansion", "time_depth", "freq_depth")
+        _require_positive(self, "dim", "depth", "sample_rate_hz", "chunk_frames", "heads", "dim_head")
+        _require_positive(self, "n_fft", "stft_hop_frames", "win_frames", "mel_bands", "mask_depth")
+        _require_positive(self, "expansion", "time_depth", "freq_depth")
+        linear_depth = self.linear_depth
+        _require(
+            isinstance(linear_depth, int) and linear_depth >= 0,
+            f"linear_depth must be a whole number from 0, not {linear_depth!r}",
+        )
+        known = self.architecture in ("bs", "mel")
+        _require(known, f"architecture must be bs or mel, not {self.architecture!r}")
         _require(self.channels in (1, 2), f"channels must be 1 or 2, not {self.channels!r}")
         _require(self.dim_head % 2 == 0, f"dim_head must be even for rotary embedding, not {self.dim_head}")
+        _require(len(set(self.stem_names)) == len(self.stem_names) > 0, "stem_names must be different names")
         _require(self.win_frames <= self.n_fft, f"win_frames {self.win_frames} is above n_fft {self.n_fft}")
-        _require_bands(self.bands, self.n_fft)
-        _require(
-            self.linear_depth == 0,
-            f"linear attention layers (linear_depth {self.linear_depth}) are not supported;"
-            " use a checkpoint with linear_transformer_depth 0",
-        )
+        if self.architecture == "bs":
+            _require_bands(self.bands, self.n_fft)
+        _require(all(self.band_bins), f"mel_bands {self.mel_bands} is too many for an STFT of {self.n_fft}")
+
+    @property
+    def stems(self) -> int:
+        return len(self.stem_names)
+
+    @property
+    def band_bins(self) -> tuple[range, ...]:
+        """The STFT bins of every band."""
+        if self.architecture == "mel":
+            return mel_band_bins(self.mel_bands, self.n_fft, self.sample_rate_hz)
+        return tuple(itertools.starmap(range, itertools.pairwise((0, *itertools.accumulate(self.bands)))))
+
+    @property
+    def mask_linears(self) -> int:
+        """Linear layers in one mask estimator: the published mel code counts the hidden ones only."""
+        return self.mask_depth + (self.architecture == "mel")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import torch
@@ -99,21 +99,50 @@ class FeedForward(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
-    """`depth` times x = attention(x) + x; x = feed-forward(x) + x, over [rows, positions, dim]."""
+class LinearAttention(nn.Module):
+    """Attention between the features of a head instead of between positions (XCiT, arXiv 2106.09681).
 
-    def __init__(self, dim: int, depth: int, heads: int, dim_head: int, rotary: RotaryEmbedding) -> None:
+    Queries and keys are normalised over the positions; the softmax over features has a fixed scale of 8
+    times a learned temperature per head. No rotary embedding, no gates. [rows, positions, dim].
+    """
+
+    SCALE = 8.0
+
+    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.ModuleList([Attention(dim, heads, dim_head, rotary), FeedForward(dim)]) for _ in range(depth)
-        )
+        self.heads = heads
+        self.norm = RMSNorm(dim)
+        self.to_qkv = nn.Sequential(nn.Linear(dim, 3 * heads * dim_head, bias=False))
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        # The empty place is where published checkpoints count a rearrangement.
+        self.to_out = nn.Sequential(nn.Identity(), nn.Linear(heads * dim_head, dim, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 4, 1)
+        q = F.normalize(q, dim=-1) * self.temperature.exp()
+        attended = F.scaled_dot_product_attention(q, F.normalize(k, dim=-1), v, scale=self.SCALE)
+        out: Tensor = self.to_out(attended.permute(0, 3, 1, 2).flatten(2))
+        return out
+
+
+class Transformer(nn.Module):
+    """For every attention given: x = attention(x) + x; x = feed-forward(x) + x. [rows, positions, dim].
+
+    `norm` is what comes last: a norm in the mel architecture, nothing in the other.
+    """
+
+    def __init__(self, dim: int, attentions: Iterable[nn.Module], norm: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleList([attend, FeedForward(dim)]) for attend in attentions)
+        self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             attention, feed_forward = layer.children()
             x = attention(x) + x
             x = feed_forward(x) + x
-        return x
+        out: Tensor = self.norm(x)
+        return out
 
 
 class BandSplit(nn.Module):
@@ -149,3 +178,38 @@ class MaskEstimator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([net(part) for net, part in zip(self.to_freqs, x.unbind(-2), strict=True)], dim=-1)
+
+
+class BandBins(nn.Module):
+    """Which bins the bands hold, one band after the other: taking them out, and averaging them back.
+
+    Bands may overlap. Averaging gathers and sums in the order of the bands, so it is deterministic on
+    every device, which a scatter-add is not.
+    """
+
+    bins: Tensor
+    places: Tensor
+    shares: Tensor
+
+    def __init__(self, band_bins: tuple[range, ...]) -> None:
+        super().__init__()
+        members = list(itertools.chain.from_iterable(band_bins))
+        holders: list[list[int]] = [[] for _ in range(max(members) + 1)]
+        for place, bin_index in enumerate(members):
+            holders[bin_index].append(place)
+        overlap = max(map(len, holders))
+        places = [(found * overlap)[:overlap] for found in holders]
+        shares = [[1 / len(found)] * len(found) + [0.0] * (overlap - len(found)) for found in holders]
+        self.register_buffer("bins", torch.tensor(members), persistent=False)
+        self.register_buffer("places", torch.tensor(places).T.contiguous(), persistent=False)
+        self.register_buffer("shares", torch.tensor(shares).T.contiguous(), persistent=False)
+
+    def take(self, spectrum: Tensor) -> Tensor:
+        """[batch, spectral_frames, bins, ...] -> [batch, spectral_frames, sum of the bands' bins, ...]."""
+        return spectrum.index_select(2, self.bins)
+
+    def average(self, masks: Tensor) -> Tensor:
+        """[batch, stems, spectral_frames, sum of the bands' bins, ...] -> [..., bins, ...]."""
+        shares = self.shares.to(masks.dtype)[..., None, None]
+        held = (masks.index_select(3, place) for place in self.places)
+        return torch.stack([part * share for part, share in zip(held, shares, strict=True)]).sum(0)

@@ -15,7 +15,7 @@ GRID = [
     RoformerConfig(
         16,
         1,
-        stems=1,
+        stem_names=("a",),
         channels=1,
         heads=2,
         dim_head=8,
@@ -27,7 +27,7 @@ GRID = [
     RoformerConfig(
         16,
         2,
-        stems=2,
+        stem_names=("a", "b"),
         channels=2,
         heads=2,
         dim_head=8,
@@ -40,7 +40,7 @@ GRID = [
     RoformerConfig(
         24,
         3,
-        stems=4,
+        stem_names=tuple("abcd"),
         channels=2,
         heads=3,
         dim_head=4,
@@ -52,7 +52,7 @@ GRID = [
         time_depth=2,
         freq_depth=2,
     ),
-    RoformerConfig(24, 2, stems=2, channels=2, heads=2, dim_head=16, stft_hop_frames=441),
+    RoformerConfig(24, 2, stem_names=("a", "b"), channels=2, heads=2, dim_head=16, stft_hop_frames=441),
 ]
 
 
@@ -220,7 +220,8 @@ def test_published_band_table_covers_the_stft() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"linear_depth": 1}, "linear attention"),
+        ({"linear_depth": -1}, "linear_depth must be"),
+        ({"architecture": "conformer"}, "architecture must be bs or mel"),
         ({"bands": (2, 3)}, "bands cover 5 bins"),
         ({"channels": 6}, "channels must be 1 or 2"),
         ({"dim_head": 7}, "dim_head must be even"),
