@@ -22,7 +22,7 @@ from host.presets import PRESETS
 from host.progress import bar_with_meters, stderr_console
 from host.registry import Registry
 from host.settings import DEFAULT_ALLOWANCE_MS, DEFAULT_MODEL, EngineSettings
-from model.metrics import null_residual_db, si_sdr_db
+from model.metrics import null_residual_db, si_sdr_or_none
 from streaming.compiled import cache_is_warm
 from streaming.separator import Audio
 
@@ -197,7 +197,7 @@ def measure(take: Take, song: Song) -> dict[str, Any]:
     """The figures of a take, as JSON values.
 
     A score is the SI-SDR of what the separator wrote, before any chain, against the truth at the same frames;
-    None where the truth is silent.
+    None where one of them is silent.
     """
     played = song.mix + (take.stems - take.raw.audio).sum(axis=0)  # chains change the output by that much
     scored = [(i, name) for i, name in enumerate(take.spec.stem_names) if name in song.stems]
@@ -213,14 +213,9 @@ def measure(take: Take, song: Song) -> dict[str, Any]:
         "load_max": take.times.percentile(100),
         "xruns": take.xruns,
         "null_residual_db": float(null_residual_db(take.output, played)),
-        "si_sdr_db": {name: score(take.raw.audio[i], song.stems[name]) for i, name in scored},
-        "si_sdr_mixture_db": {name: score(song.mix, song.stems[name]) for _, name in scored},
+        "si_sdr_db": {name: si_sdr_or_none(take.raw.audio[i], song.stems[name]) for i, name in scored},
+        "si_sdr_mixture_db": {name: si_sdr_or_none(song.mix, song.stems[name]) for _, name in scored},
     }
-
-
-def score(estimate: Audio, truth: Audio) -> float | None:
-    """SI-SDR in dB; None for a silent truth."""
-    return float(si_sdr_db(estimate, truth)) if truth.any() else None
 
 
 def write_report(path: Path, measures: dict[str, Any], take: Take, sounds: dict[str, Audio]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.filters import filtered
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
 from model.training.sources import Pcm, Sources, StemSong, cached, to_float
@@ -21,7 +22,6 @@ from model.training.synth import (
     Rng,
     active_rms,
     add_at,
-    filtered,
     frames_of,
     levelled,
     random_eq,

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from model.filters import RATE_HZ, band
 from model.training.drums import Hit, sequence, synthetic_kit
 from model.training.singing import Syllable, Voice, sing
 from model.training.songs import STEM_NAMES, drum_track, under_ceiling
 from model.training.synth import (
-    RATE_HZ,
     Audio,
     Note,
     Patch,
-    band,
     compressed,
     echoed,
     frames_of,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.filters import RATE_HZ, band
 from model.training.synth import (
-    RATE_HZ,
     Audio,
     Rng,
     add_at,
-    band,
     driven,
     frames_of,
     noise,

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from model.baselines import band_pass, ideal_ratio_masks
 from model.causal import CausalBSRoformer
+from model.filters import RATE_HZ
 from model.metrics import si_sdr_db
 from model.offline import separate
 from model.training.songs import STEM_NAMES, song
 from model.training.sources import Sources, load_library, to_float
-from model.training.synth import Audio, band, frames_of
+from model.training.synth import Audio, frames_of
 
 UNSEEN_SEED = 9_000_001
 """Seed of the synthesised test songs; training takes its own from other seeds."""
 
-BANDS_HZ = {"vocals": (150.0, 7000.0), "bass": (30.0, 250.0)}
 _SYNTHETIC_SONGS = 4
 _SECONDS = 30.0
 
@@ -77,20 +77,6 @@ def _over_instrumentals(sources: Sources, seconds: float) -> list[HeldOutSong]:
     return songs
 
 
-def oracle(mixture: Audio, stems: Audio) -> Audio:
-    """Ideal ratio masks on magnitudes (STFT 2048/512) applied to the mixture: [4, 2, frames]."""
-    window = torch.hann_window(2048)
-    spectra = torch.stft(
-        torch.from_numpy(np.concatenate([mixture[None], stems]).reshape(-1, mixture.shape[-1])),
-        2048, 512, window=window, return_complex=True,
-    )  # fmt: skip
-    mixed, parts = spectra[:2], spectra[2:].reshape(len(stems), 2, *spectra.shape[-2:])
-    masks = parts.abs() / parts.abs().sum(0).clamp_min(1e-8)
-    estimates = (masks * mixed).reshape(-1, *spectra.shape[-2:])
-    audio = torch.istft(estimates, 2048, 512, window=window, length=mixture.shape[-1])
-    return np.asarray(audio.reshape(stems.shape).numpy(), dtype=np.float32)
-
-
 def _row(name: str, stem: str, truth: Audio, estimates: dict[str, Audio | None]) -> dict[str, Any]:
     scores = {
         key: None if e is None else round(float(si_sdr_db(e, truth)), 2) for key, e in estimates.items()
@@ -101,16 +87,15 @@ def _row(name: str, stem: str, truth: Audio, estimates: dict[str, Audio | None])
 def score_song(model: CausalBSRoformer, held_out: HeldOutSong) -> list[dict[str, Any]]:
     """One row per true stem and one for the accompaniment (all but vocals): SI-SDR in dB."""
     mixture = held_out.stems.sum(axis=0)
-    estimates, ideal = separate(model, mixture), oracle(mixture, held_out.stems)
+    estimates, ideal = separate(model, mixture), ideal_ratio_masks(mixture, held_out.stems)
     rows = []
     for place, stem in enumerate(STEM_NAMES):
         truth = held_out.stems[place]
         if stem in held_out.scored and np.any(truth):
-            passed = band(mixture, *BANDS_HZ[stem]) if stem in BANDS_HZ else None
             candidates = {
                 "model": estimates[place],
                 "mixture": mixture,
-                "band_pass": passed,
+                "band_pass": band_pass(mixture, stem, RATE_HZ),
                 "oracle": ideal[place],
             }
             rows.append(_row(held_out.name, stem, truth, candidates))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from model.filters import RATE_HZ
 from model.training.drums import Kit, sequence, synthetic_kit
 from model.training.score import Part, Score, compose
 from model.training.songs import bass_patch, drum_track, mixed, part_patch
 from model.training.sources import Pcm, to_float
 from model.training.synth import (
-    RATE_HZ,
     Audio,
     Note,
     Rng,

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from model.training.synth import RATE_HZ, Audio, Note, Rng, hz_of, phase_of, read_table, wavetable
+from model.filters import RATE_HZ
+from model.training.synth import Audio, Note, Rng, hz_of, phase_of, read_table, wavetable
 
 _HOP = 256
 _WINDOW = 1024

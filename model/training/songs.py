@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from model.filters import RATE_HZ
 from model.training.drums import sequence, synthetic_kit
 from model.training.score import Score, compose
 from model.training.singing import random_syllable, random_voice, sing
 from model.training.synth import (
-    RATE_HZ,
     Audio,
     Note,
     Patch,

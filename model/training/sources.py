@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.filters import RATE_HZ
 from model.training.songs import STEM_NAMES
-from model.training.synth import RATE_HZ, Audio, frames_of
+from model.training.synth import Audio, frames_of
 
 Pcm = NDArray[np.int16]
 _SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".m4a"}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from pedalboard.io import AudioFile
 
+from model.filters import RATE_HZ
 from model.training.demo import demo_song
 from model.training.singing import Syllable, Voice, random_voice, sing
 from model.training.songs import STEM_NAMES, song
-from model.training.synth import RATE_HZ, Note, hz_of
+from model.training.synth import Note, hz_of
 
 DEMO = Path(__file__).parents[2] / "host" / "assets" / "demo"
 
