@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.catalogue import resolve
+from model.config import CausalConfig
 from model.header import read_header
 from streaming.separator import Separator, SignatureSeparator
 
 SIGNATURE = "signature"
 SIGNATURE_HOP = 441  # frames at 44.1 kHz; whole at every usual rate
+
+
+class ModelError(ValueError):
+    """A model that cannot do what was asked of it; one line says what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,25 @@ class SeparatorFacts:
 def open_separator(model: str, rate_hz: int) -> Separator:
     """The separator called `model` (an id of the catalogue, a file, or `signature`), working at `rate_hz`.
 
-    Errors: CatalogueError, CheckpointError, ResamplingError; each one line.
+    Errors: CatalogueError, CheckpointError, ModelError, ResamplingError; each one line.
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
-    from model.checkpoint import load_model  # torch takes over a second to import; signature runs need none
+    from model.causal import CausalBSRoformer  # torch takes over a second to import; signature runs need none
+    from model.checkpoint import load_model
     from model.separators import CausalSeparator
 
-    return at_rate(CausalSeparator(load_model(model)[0]), rate_hz)
+    network = load_model(model)[0]
+    if not isinstance(network, CausalBSRoformer):
+        raise _hears_ahead(model)
+    return at_rate(CausalSeparator(network), rate_hz)
+
+
+def _hears_ahead(model: str) -> ModelError:
+    return ModelError(
+        f"model {model!r} needs the sound that is still to come: use it with"
+        f" `stembridge separate --model {model}`; live runs take causal models such as 'builtin'"
+    )
 
 
 def at_rate(separator: Separator, rate_hz: int) -> Separator:
@@ -73,6 +89,8 @@ def describe(model: str, rate_hz: int) -> SeparatorFacts:
 
 def _framed_like(model: str) -> SignatureSeparator:
     config, _card = read_header(resolve(model))
+    if not isinstance(config, CausalConfig):
+        raise _hears_ahead(model)
     return SignatureSeparator(
         config.sample_rate_hz, config.stem_names, config.hop_frames, config.latency_frames, config.channels
     )

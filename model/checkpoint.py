@@ -9,24 +9,29 @@ from torch import Tensor
 
 from model.catalogue import BUILTIN, resolve
 from model.causal import CausalBSRoformer
-from model.header import CheckpointError, ModelCard, header_metadata, read_header, unreadable
+from model.config import CausalConfig
+from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
+from model.roformer import BSRoformer, MelBandRoformer, build
 
-__all__ = ["CheckpointError", "ModelCard", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = ["CheckpointError", "ModelCard", "Network", "load_checkpoint", "load_model", "save_checkpoint"]
+
+Network = CausalBSRoformer | BSRoformer | MelBandRoformer
 
 
-def save_checkpoint(path: Path, model: CausalBSRoformer, card: ModelCard) -> None:
+def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
     """Write weights, configuration (stem order and sample rate included) and card.
 
     The file appears under its name only when it is whole. Threads: any.
     """
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    # A parameter that modules share (rotary frequencies) is written under each of its names.
+    weights = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     save_file(weights, partial, header_metadata(model.config, card))
     partial.replace(path)
 
 
-def load_checkpoint(path: Path) -> tuple[CausalBSRoformer, ModelCard]:
-    """The model, ready to evaluate, and its card.
+def load_checkpoint(path: Path) -> tuple[Network, ModelCard]:
+    """The network that the file's configuration names, ready to evaluate, and its card.
 
     Raises CheckpointError as `read_header`, and for missing, unexpected, misshapen or non-finite weights.
     Threads: any.
@@ -36,15 +41,23 @@ def load_checkpoint(path: Path) -> tuple[CausalBSRoformer, ModelCard]:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise unreadable(path, error) from None
-    model = CausalBSRoformer(config)
-    _require_matching(path, model.state_dict(), weights)
-    model.load_state_dict(weights)
-    return model.eval(), card
+    return fill(config, weights, path), card
 
 
-def load_model(model: str = BUILTIN) -> tuple[CausalBSRoformer, ModelCard]:
+def load_model(model: str = BUILTIN) -> tuple[Network, ModelCard]:
     """Load a model by id or path. Raises CatalogueError or CheckpointError."""
     return load_checkpoint(resolve(model))
+
+
+def fill(config: Config, weights: dict[str, Tensor], path: Path) -> Network:
+    """The network of a configuration with these weights, ready to evaluate.
+
+    Raises CheckpointError, naming `path`, for missing, unexpected, misshapen or non-finite weights.
+    """
+    network = CausalBSRoformer(config) if isinstance(config, CausalConfig) else build(config)
+    _require_matching(path, network.state_dict(), weights)
+    network.load_state_dict(weights)
+    return network.eval()
 
 
 def _require_matching(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

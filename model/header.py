@@ -6,9 +6,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from model.config import CausalConfig, ConfigError
+from model.config import CausalConfig, ConfigError, RoformerConfig
 
-FORMAT = "stembridge-causal-1"
+Config = CausalConfig | RoformerConfig
+
+FORMATS: dict[str, type[CausalConfig] | type[RoformerConfig]] = {
+    "stembridge-causal-1": CausalConfig,
+    "stembridge-roformer-1": RoformerConfig,
+}
+"""The format that a file's metadata names, and the kind of configuration that it holds."""
 
 
 class CheckpointError(ValueError):
@@ -24,10 +30,10 @@ class ModelCard:
     text: str
 
 
-def header_metadata(config: CausalConfig, card: ModelCard) -> dict[str, str]:
+def header_metadata(config: Config, card: ModelCard) -> dict[str, str]:
     """The metadata of a checkpoint file; `read_header` reads it back."""
     return {
-        "format": FORMAT,
+        "format": next(name for name, kind in FORMATS.items() if isinstance(config, kind)),
         "config": json.dumps(config.to_dict()),
         "licence": card.licence,
         "source": card.source,
@@ -35,20 +41,21 @@ def header_metadata(config: CausalConfig, card: ModelCard) -> dict[str, str]:
     }
 
 
-def read_header(path: Path) -> tuple[CausalConfig, ModelCard]:
+def read_header(path: Path) -> tuple[Config, ModelCard]:
     """Configuration and card of a checkpoint file.
 
     Raises CheckpointError for a file that is missing, is no checkpoint of this project, or has an impossible
     configuration. Threads: any.
     """
     metadata = _metadata(path)
-    if metadata.get("format") != FORMAT:
+    kind = FORMATS.get(metadata.get("format", ""))
+    if kind is None:
         raise CheckpointError(
-            f"{path} is not a stembridge checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r});"
-            " make one with `stembridge train`"
+            f"{path} is not a stembridge checkpoint (format {metadata.get('format')!r:.80}, known are"
+            f" {', '.join(FORMATS)}); make one with `stembridge models import` or `stembridge train`"
         )
     card = ModelCard(*(metadata.get(name, "") for name in ("licence", "source", "text")))
-    return _config(path, metadata), card
+    return _config(path, kind, metadata), card
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -64,11 +71,11 @@ def _metadata(path: Path) -> dict[str, str]:
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a file that is no whole safetensors file."""
     reason = str(error).splitlines()[0]
-    return CheckpointError(f"{path} is not a readable safetensors file ({reason}); get it again")
+    return CheckpointError(f"{path} is not a readable safetensors file ({reason:.200}); get it again")
 
 
-def _config(path: Path, metadata: dict[str, str]) -> CausalConfig:
+def _config(path: Path, kind: type[CausalConfig] | type[RoformerConfig], metadata: dict[str, str]) -> Config:
     try:
-        return CausalConfig.from_dict(json.loads(metadata["config"]))
-    except (KeyError, TypeError, AttributeError, ConfigError, json.JSONDecodeError) as error:
+        return kind.from_dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, AttributeError, RecursionError, ConfigError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} has no usable configuration ({error}); get it again") from None
