@@ -1,51 +1,60 @@
-"""Separation of a whole signal in big chunks, equal to the live engine's output hop by hop."""
+"""Separation of whole signals by the causal model in big chunks, equal to the live engine hop by hop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
+from model.pieces import Audio, rechunked
 
 CHUNK_HOPS = 128
 
 
-def separate(
-    model: CausalBSRoformer,
-    audio: NDArray[np.float32],
-    progress: Callable[[float], None] = lambda done: None,
-) -> NDArray[np.float32]:
-    """Separate [channels, frames] at the model's rate into [stems, channels, frames], latency removed.
+def separate_causal(model: CausalBSRoformer, pieces: Iterable[Audio]) -> Iterator[Audio]:
+    """Pieces [channels, frames] into pieces [stems, channels, frames], as many frames, latency removed.
 
-    `progress` is told the part that is done, 0..1, after every chunk. Raises ValueError where the channel
-    count is not the model's. Works on the device that holds the model. Threads: any, one call per model at a
-    time.
+    Raises ValueError where the channel count is not the model's. Works on the device that holds the model.
+    Threads: any, one call per model at a time.
     """
     config = model.config
-    if audio.ndim != 2 or audio.shape[0] != config.channels:
-        raise ValueError(f"audio has shape {audio.shape}; the model takes [{config.channels}, frames]")
-    frames, hop = audio.shape[1], config.hop_frames
-    hops = -(-frames // hop) + 1  # one more, to flush the overlap
-    padded = torch.zeros(config.channels, hops * hop, device=model.rotations.device)
-    padded[:, :frames] = torch.from_numpy(np.ascontiguousarray(audio))
-    stems = np.empty((config.stems, config.channels, (hops - 1) * hop), dtype=np.float32)
-    stream, end = CausalStream(model.eval(), CHUNK_HOPS), 0
-    for chunk in torch.split(padded, CHUNK_HOPS * hop, dim=-1):
-        _place(stems, _process(stream, chunk), end - hop)
-        end += chunk.shape[-1]
-        progress(end / (hops * hop))
-    return stems[..., :frames]
+    hop, device = config.hop_frames, next(model.parameters()).device
+    stream, early = CausalStream(model.eval(), CHUNK_HOPS), hop
+    flush = np.zeros((config.channels, hop), np.float32)
+    for chunk in rechunked(chain(_checked(pieces, config.channels), [flush]), CHUNK_HOPS * hop):
+        missing = -chunk.shape[1] % hop
+        whole = torch.from_numpy(np.pad(chunk, ((0, 0), (0, missing)))).to(device)
+        stems = _process(stream, whole)
+        yield stems[..., early : stems.shape[-1] - missing]
+        early = 0  # the stream is one hop behind its input: only the first frames lie before the signal
 
 
-def _process(stream: CausalStream, chunk: torch.Tensor) -> NDArray[np.float32]:
+def _checked(pieces: Iterable[Audio], channels: int) -> Iterator[Audio]:
+    for piece in pieces:
+        if piece.ndim != 2 or piece.shape[0] != channels:
+            raise ValueError(f"audio has shape {piece.shape}; the model takes [{channels}, frames]")
+        yield piece
+
+
+def _process(stream: CausalStream, chunk: torch.Tensor) -> Audio:
     with torch.inference_mode():
-        out: NDArray[np.float32] = stream.process(chunk).cpu().numpy()
+        out: Audio = stream.process(chunk).cpu().numpy()
     return out
 
 
-def _place(stems: NDArray[np.float32], piece: NDArray[np.float32], start: int) -> None:
-    """Write a piece at `start`; what lies before frame 0 is the model's silence."""
-    before = max(0, -start)
-    stems[..., start + before : start + piece.shape[-1]] = piece[..., before:]
+def separate(
+    model: CausalBSRoformer, audio: Audio, progress: Callable[[float], None] = lambda done: None
+) -> Audio:
+    """A whole signal [channels, frames] at once: [stems, channels, frames]. Errors as `separate_causal`.
+
+    `progress` is told the part that is done, 0..1, after every chunk.
+    """
+    stems = np.empty((model.config.stems, *audio.shape), np.float32)
+    end = 0
+    for piece in separate_causal(model, [audio]):
+        stems[..., end : end + piece.shape[-1]] = piece
+        end += piece.shape[-1]
+        progress(end / max(1, audio.shape[-1]))
+    return stems

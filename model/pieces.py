@@ -1,0 +1,47 @@
+"""Long audio as a stream of pieces, so that memory does not grow with the length of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
+
+import numpy as np
+from numpy.typing import NDArray
+
+Audio = NDArray[np.float32]
+
+Separate = Callable[[Iterable[Audio]], Iterator[Audio]]
+"""Pieces [channels, frames] of any lengths in, pieces [stems, channels, frames] out: as many frames in all."""
+
+
+def rechunked(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
+    """The same audio in pieces of `frames`; the last one may be shorter. Threads: one at a time."""
+    held: list[Audio] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += piece.shape[-1]
+        if count < frames:
+            continue
+        joined = np.concatenate(held, axis=-1)
+        whole = count - count % frames
+        yield from (joined[..., start : start + frames] for start in range(0, whole, frames))
+        held, count = [joined[..., whole:]], count - whole
+    if count:
+        yield np.concatenate(held, axis=-1)
+
+
+def augmented(separate: Separate) -> Separate:
+    """`separate` averaged over the audio, the same with its channels swapped, and with its polarity turned.
+
+    As Music-Source-Separation-Training does it; stereo only gains by the swap.
+    """
+
+    def averaged(pieces: Iterable[Audio]) -> Iterator[Audio]:
+        plain, to_swap, to_turn = tee(pieces, 3)
+        swapped = separate(piece[::-1] for piece in to_swap)
+        turned = separate(-piece for piece in to_turn)
+        for a, b, c in zip(separate(plain), swapped, turned, strict=True):
+            yield (a + b[:, ::-1] - c) / np.float32(3)
+
+    return averaged
