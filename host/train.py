@@ -48,7 +48,9 @@ LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
 @click.option("--batch", type=int, help="Items per step.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option(
-    "--loss", type=click.Choice(["cheap", "published"]), help="Cheap: hop = window / 4; published: hop 147."
+    "--loss",
+    type=click.Choice(["snr", "published"]),
+    help="snr: cheap; published: L1 of waveform and five STFTs.",
 )
 @click.option("--seed", type=int, help="Which items are drawn.")
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")

@@ -66,7 +66,7 @@ class CausalBSRoformer(nn.Module):
         return self._stft.inverse(spectrum, frames)
 
     def mask(self, spectrum: Tensor) -> Tensor:
-        """Complex masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum."""
+        """Masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum."""
         rotations = self._rotations(torch.arange(spectrum.shape[-2], device=spectrum.device))
         x = self.features(spectrum)
         for block in self.blocks:
@@ -82,7 +82,7 @@ class CausalBSRoformer(nn.Module):
     def new_state(self, batch: int = 1, capacity: int = 1) -> CausalState:
         """State for `advance`; `capacity` is the most spectral frames that one step processes at once."""
         config, like = self.config, self.rotations
-        ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands) * config.heads
+        ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands)
         keys, values = (rows, config.dim_head, ring), (rows, ring, config.dim_head)
         rings = [like.new_empty(shape) for _ in self.blocks for shape in (keys, values)]
         slot_positions = torch.empty(ring, dtype=torch.long, device=like.device)

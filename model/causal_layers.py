@@ -70,21 +70,32 @@ class FeedForward(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """Norm, one product for query, key, value and gate, attention (by a subclass), gate, output product."""
+    """Norm, one product for queries, key, value and gates, attention (by a subclass), gates, output product.
+
+    All heads share one key and one value (arXiv 1911.02150): a ring of the past is read whole at every hop,
+    and its bytes, not its arithmetic, are what a hop costs.
+    """
 
     def __init__(self, config: CausalConfig) -> None:
         super().__init__()
         self.heads, self.dim_head = config.heads, config.dim_head
-        inner = config.heads * config.dim_head
         self.norm = nn.LayerNorm(config.dim, bias=False)
-        self.project = nn.Linear(config.dim, 3 * inner + config.heads)
-        self.out = nn.Linear(inner, config.dim, bias=False)
+        self.project = nn.Linear(config.dim, (config.heads + 2) * config.dim_head + config.heads)
+        self.out = nn.Linear(config.heads * config.dim_head, config.dim, bias=False)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Query, key and value [batch, spectral_frames, bands, 3, heads, dim_head], gate [..., heads, 1]."""
-        inner = self.heads * self.dim_head
-        qkv, gate = self.project(self.norm(x)).split_with_sizes((3 * inner, self.heads), dim=-1)
-        return qkv.view(*x.shape[:-1], 3, self.heads, self.dim_head), gate.sigmoid().unsqueeze(-1)
+        """Queries, key and value [..., heads + 2, dim_head] and open gates [..., heads, 1] of x [..., dim]."""
+        qkv, gate = self.project(self.norm(x)).split_with_sizes(
+            ((self.heads + 2) * self.dim_head, self.heads), dim=-1
+        )
+        return qkv.unflatten(-1, (-1, self.dim_head)), gate.sigmoid().unsqueeze(-1)
+
+    def rotated(self, qkv: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of [rows, positions, heads + 2, dim_head]: rotated queries [rows, heads, positions, dim_head]
+        and key, value [rows, positions, dim_head]."""
+        rows = qkv.transpose(1, 2).contiguous()
+        turned = rotate_pairs(rows[:, :-1], rotations)
+        return turned[:, :-1], turned[:, -1], rows[:, -1].to(turned.dtype)
 
     def merge(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
         """Add the gated heads [..., heads, dim_head] to x."""
@@ -104,10 +115,11 @@ class BandAttention(GatedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv, gate = self.split(x)
-        qkv = qkv.flatten(0, 1).permute(2, 0, 3, 1, 4).contiguous()
-        q, k = rotate_pairs(qkv[:2], torch.view_as_complex(self.rotations)).unbind()
-        attended = F.scaled_dot_product_attention(q, k, qkv[2].to(q.dtype)).transpose(1, 2)
-        return self.merge(x, attended.reshape(*gate.shape[:-1], -1), gate)
+        q, k, v = self.rotated(qkv.flatten(0, 1), torch.view_as_complex(self.rotations))
+        # Two plain products beat the fused kernel where rows are this short.
+        scores = torch.bmm(q.flatten(1, 2) * self.dim_head**-0.5, k.transpose(1, 2))
+        attended = torch.bmm(scores.softmax(-1), v).view(*x.shape[:2], self.heads, x.shape[2], self.dim_head)
+        return self.merge(x, attended.transpose(2, 3), gate)
 
 
 class TimeAttention(GatedAttention):
@@ -127,15 +139,14 @@ class TimeAttention(GatedAttention):
         q, k, v, gate = self._rows(x, context.rotations)
         cache.keys.index_copy_(2, context.slots, k.transpose(1, 2))
         cache.values.index_copy_(1, context.slots, v)
-        scores = torch.baddbmm(context.bias, q, cache.keys, alpha=self.dim_head**-0.5)
+        bias = context.bias.repeat(self.heads, 1)
+        scores = torch.baddbmm(bias, q.flatten(1, 2), cache.keys, alpha=self.dim_head**-0.5)
         return self._merge_rows(x, torch.bmm(scores.softmax(-1), cache.values), gate)
 
     def _rows(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rotated query and key, value [rows, spectral_frames, dim_head] (a row: batch, band, head); gate."""
+        """As `rotated`, a row being a batch and a band; gates."""
         qkv, gate = self.split(x)
-        rows = qkv.permute(3, 0, 2, 4, 1, 5).reshape(3, -1, x.shape[1], self.dim_head)
-        q, k = rotate_pairs(rows[:2], rotations).unbind()
-        return q, k, rows[2].to(q.dtype), gate
+        return *self.rotated(qkv.transpose(1, 2).flatten(0, 1), rotations), gate
 
     def _merge_rows(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
         batch, frames, bands = x.shape[:3]
@@ -144,23 +155,29 @@ class TimeAttention(GatedAttention):
 
 
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int) -> Tensor:
-    """Attention of [rows, spectral_frames, dim_head] where frame t sees frames (t - past_frames, t].
+    """Attention of q [rows, heads, spectral_frames, dim_head] over k, v [rows, spectral_frames, dim_head],
+    where frame t sees frames (t - past_frames, t].
 
-    Blocks of `past_frames` queries against their own and the previous block of keys, so that memory and
-    work grow linearly with the signal.
+    Blocks of half as many queries against their own keys and those of the past, so that memory and work
+    grow linearly with the signal.
     """
-    rows, length, width = q.shape[0], q.shape[1], past_frames
-    blocks = -(-length // width)
-    padding = blocks * width - length
-    q = F.pad(q, (0, 0, 0, padding)).view(rows, blocks, width, -1).transpose(0, 1)
-    k, v = (F.pad(t, (0, 0, width, padding)).view(rows, blocks + 1, width, -1) for t in (k, v))
-    k, v = (torch.cat([t[:, :-1], t[:, 1:]], dim=2).transpose(0, 1) for t in (k, v))
-    query = torch.arange(width, device=q.device)[:, None]
-    key = torch.arange(-width, width, device=q.device)[None, :]
-    allowed = ((key <= query) & (key > query - width)).expand(blocks, 1, width, 2 * width).clone()
-    allowed[0, :, :, :width] = False  # in front of the first frame there is only padding
+    rows, heads, length, width = q.shape
+    block = -(-past_frames // 2)
+    blocks = -(-length // block)
+    padding = blocks * block - length
+    q = F.pad(q, (0, 0, 0, padding)).unflatten(2, (blocks, block)).permute(2, 0, 1, 3, 4).flatten(2, 3)
+    k, v = (
+        F.pad(t, (0, 0, past_frames, padding)).unfold(1, past_frames + block, block).permute(1, 0, 3, 2)
+        for t in (k, v)
+    )
+    first = block * torch.arange(blocks, device=q.device)[:, None, None]
+    query = torch.arange(block, device=q.device)[:, None]
+    key = torch.arange(-past_frames, block, device=q.device)
+    allowed = (key <= query) & (key > query - past_frames) & (key + first >= 0)
+    allowed = allowed.unsqueeze(1).repeat(1, 1, heads, 1)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-    return attended.transpose(0, 1).reshape(rows, blocks * width, -1)[:, :length]
+    attended = attended.view(blocks, rows, heads, block, width).permute(1, 2, 0, 3, 4)
+    return attended.reshape(rows, heads, blocks * block, width)[:, :, :length]
 
 
 class CausalBlock(nn.Module):
@@ -200,9 +217,9 @@ class GroupedLinear(nn.Module):
 class BandFeatures(nn.Module):
     """Spectrum [batch, channels, spectral_frames, bins] -> features [batch, spectral_frames, bands, dim].
 
-    Stereo is taken as mid and side. A band's input is its complex bins and the square roots of their
-    magnitudes, both relative to the band's level, and that level itself (log energy of mid, side, left and
-    right), which a norm alone would discard. The floor of -100 dB keeps rounding noise out of silent bands.
+    Stereo is taken as mid and side. A band's input is the square roots of its bins' magnitudes, relative to
+    the band's level, and that level itself (log energy of mid, side, left and right), which a norm alone
+    would discard. The floor of -100 dB keeps rounding noise out of silent bands.
     """
 
     FLOOR = 1e-10
@@ -215,7 +232,7 @@ class BandFeatures(nn.Module):
         bands = len(config.bands)
         self.levels = GroupedLinear(bands, 2 * config.channels if config.channels == 2 else 1, config.dim)
         self.bins = nn.ModuleList(
-            GroupedLinear(group.bands, 3 * config.channels * group.width, config.dim) for group in self.groups
+            GroupedLinear(group.bands, config.channels * group.width, config.dim) for group in self.groups
         )
         band_of_bin = torch.repeat_interleave(torch.arange(bands), torch.tensor(config.bands))
         share = F.one_hot(band_of_bin, bands).float() / torch.tensor(config.bands)
@@ -224,14 +241,12 @@ class BandFeatures(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         batch, _, frames, _ = spectrum.shape
-        planes = self._planes(spectrum)
-        magnitudes = planes.abs()
+        magnitudes = self._planes(spectrum).abs()
         energies = magnitudes.square() @ self.membership
         level = energies[:, : self.channels].mean(1, keepdim=True) + self.FLOOR
         gain = (self.power * level).rsqrt().index_select(-1, self.band_of_bin)
-        shape = torch.view_as_real(planes[:, : self.channels] * gain).movedim(-1, 1).flatten(1, 2)
-        parts = torch.cat([shape, (magnitudes[:, : self.channels] * gain).sqrt()], dim=1)
-        rows = torch.cat([self._group(parts, g, net) for g, net in zip(self.groups, self.bins, strict=True)])
+        roots = (magnitudes[:, : self.channels] * gain).sqrt()
+        rows = torch.cat([self._group(roots, g, net) for g, net in zip(self.groups, self.bins, strict=True)])
         levels = ((energies + self.FLOOR).log10() + 5) / 3
         rows += self.levels(levels.permute(3, 0, 2, 1).flatten(1, 2))
         return rows.view(-1, batch, frames, rows.shape[-1]).permute(1, 2, 0, 3)
@@ -245,19 +260,20 @@ class BandFeatures(nn.Module):
         return torch.cat([mid_side, spectrum], dim=1)
 
     @staticmethod
-    def _group(parts: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
+    def _group(planes: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[batch, planes, spectral_frames, bins] -> [bands of the group, rows, dim]."""
-        part = parts[..., group.first_bin : group.last_bin]
-        part = part.reshape(*part.shape[:-1], group.bands, group.width).permute(3, 0, 2, 1, 4)
-        out: Tensor = net(part.reshape(group.bands, -1, parts.shape[1] * group.width))
+        part = planes[..., group.first_bin : group.last_bin]
+        part = part.unflatten(-1, (group.bands, group.width)).permute(3, 0, 2, 1, 4)
+        out: Tensor = net(part.reshape(group.bands, -1, planes.shape[1] * group.width))
         return out
 
 
 class StemMasks(nn.Module):
-    """Features -> complex masks [batch, stems, channels, spectral_frames, bins].
+    """Features -> real masks [batch, stems, channels, spectral_frames, bins].
 
     One hidden layer per band, computed for all stems in one product; then one small output layer per band
-    and stem. The real part is a sigmoid and the imaginary a tanh, so masks start near 0.5 + 0j.
+    and stem. Masks act on magnitudes (a model this small gains nothing from turning phases) and are shares:
+    a softmax over the stems, so that a bin is given out once.
     """
 
     def __init__(self, config: CausalConfig) -> None:
@@ -267,7 +283,7 @@ class StemMasks(nn.Module):
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.hidden = GroupedLinear(len(config.bands), config.dim, config.stems * config.mask_hidden)
         self.outputs = nn.ModuleList(
-            GroupedLinear(group.bands * config.stems, config.mask_hidden, 2 * config.channels * group.width)
+            GroupedLinear(group.bands * config.stems, config.mask_hidden, config.channels * group.width)
             for group in self.groups
         )
         for output in self.outputs:
@@ -276,14 +292,13 @@ class StemMasks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
         hidden = self.hidden(self.norm(x).permute(2, 0, 1, 3).flatten(1, 2)).tanh()
-        hidden = hidden.view(*hidden.shape[:2], self.stems, -1).transpose(1, 2)
+        hidden = hidden.unflatten(-1, (self.stems, -1)).transpose(1, 2)
         parts = [self._group(hidden, g, net) for g, net in zip(self.groups, self.outputs, strict=True)]
-        real, imaginary = at_least_float32(torch.cat(parts, dim=-1)).unbind()
-        masks = torch.complex(real.sigmoid(), imaginary.tanh())
-        return masks.view(self.stems, batch, frames, *masks.shape[2:]).permute(1, 0, 3, 2, 4)
+        masks = at_least_float32(torch.cat(parts, dim=-1)).softmax(0)
+        return masks.unflatten(1, (batch, frames)).permute(1, 0, 3, 2, 4)
 
     def _group(self, hidden: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
-        """[bands, stems, rows, hidden] -> [2, stems, rows, channels, bins of the group]."""
+        """[bands, stems, rows, hidden] -> [stems, rows, channels, bins of the group]."""
         rows: Tensor = net(hidden[group.first_band : group.last_band].flatten(0, 1))
-        rows = rows.view(group.bands, self.stems, -1, 2, self.channels, group.width)
-        return rows.permute(3, 1, 2, 4, 0, 5).flatten(-2)
+        rows = rows.view(group.bands, self.stems, -1, self.channels, group.width)
+        return rows.permute(1, 2, 3, 0, 4).flatten(-2)

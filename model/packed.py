@@ -56,7 +56,7 @@ class PackedFeedForward(Packed):
 
 
 class PackedAttention(Packed):
-    """Query, key, value and gate [bands, heads * dim_head] in one batched product; queries come scaled."""
+    """Queries, key, value and gates in one product; queries come scaled."""
 
     weight: Tensor
     bias: Tensor
@@ -65,18 +65,25 @@ class PackedAttention(Packed):
     def __init__(self, layer: GatedAttention) -> None:
         self.heads, self.dim_head = layer.heads, layer.dim_head
         project = torch.cat([layer.project.weight * layer.norm.weight, layer.project.bias[:, None]], dim=1)
-        inner = self.heads * self.dim_head
-        query, key, value, gate = project.split_with_sizes((inner, inner, inner, self.heads))
-        gate = gate.repeat_interleave(self.dim_head, dim=0)
-        parts = torch.stack([query * self.dim_head**-0.5, key, value, gate]).transpose(1, 2)
-        super().__init__(weight=parts[:, :-1], bias=parts[:, -1:], out=layer.out.weight.t())
+        project[: self.heads * self.dim_head] *= self.dim_head**-0.5
+        project = F.pad(project, (0, 0, 0, self.heads % 2))  # rows of whole pairs, to be seen as complex
+        super().__init__(weight=project[:, :-1].t(), bias=project[:, -1], out=layer.out.weight.t())
 
     def split(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rotated query and key, value, open gate; rotations for every head."""
-        parts = torch.baddbmm(self.bias, normalised(x).expand(4, -1, -1), self.weight)
-        pairs = torch.view_as_complex(parts[:2].view(2, x.shape[0], -1, 2))
-        query, key = torch.view_as_real(pairs * rotations).flatten(-2).unbind()
-        return query, key, parts[2], parts[3].sigmoid()
+        """Of x [bands, dim]: rotated queries [bands, heads, dim_head], key and value [bands, dim_head], open
+        gates [bands, heads, 1]."""
+        parts = torch.addmm(self.bias, normalised(x), self.weight)
+        turning = (self.heads + 1) * self.dim_head
+        pairs = torch.view_as_complex(parts[:, :turning].unflatten(1, (self.heads + 1, -1, 2)))
+        turned = torch.view_as_real(pairs * rotations).flatten(-2)
+        value, gate = parts[:, turning:].split_with_sizes(
+            (self.dim_head, parts.shape[1] - turning - self.dim_head), dim=1
+        )
+        return turned[:, :-1], turned[:, -1], value, gate[:, : self.heads, None].sigmoid()
+
+    def merge(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
+        """Add gated heads [bands, heads, dim_head] to x in place."""
+        return x.addmm_(attended.mul_(gate).flatten(1), self.out)
 
 
 class PackedTimeAttention(PackedAttention):
@@ -84,11 +91,10 @@ class PackedTimeAttention(PackedAttention):
         self, x: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
         query, key, value, gate = self.split(x, rotations)
-        keys.index_copy_(2, slots, key.view(-1, self.dim_head, 1))
-        values.index_copy_(1, slots, value.view(-1, 1, self.dim_head))
-        scores = torch.baddbmm(bias, query.view(-1, 1, self.dim_head), keys)
-        attended = torch.bmm(scores.softmax(-1), values)
-        return x.addmm_(gate.mul_(attended.view_as(gate)), self.out)
+        keys.index_copy_(2, slots, key.unsqueeze(2))
+        values.index_copy_(1, slots, value.unsqueeze(1))
+        scores = torch.baddbmm(bias, query, keys)
+        return self.merge(x, torch.bmm(scores.softmax(-1), values), gate)
 
 
 class PackedBandAttention(PackedAttention):
@@ -96,16 +102,13 @@ class PackedBandAttention(PackedAttention):
 
     def __init__(self, layer: BandAttention) -> None:
         super().__init__(layer)
-        rotations = torch.view_as_complex(layer.rotations).repeat(1, layer.heads)
-        self.register_buffer("rotations", rotations)
+        self.register_buffer("rotations", torch.view_as_complex(layer.rotations).unsqueeze(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        *parts, gate = self.split(x, self.rotations)
-        query, key, value = (part.view(-1, self.heads, self.dim_head).transpose(0, 1) for part in parts)
-        scores = torch.bmm(query, key.transpose(1, 2))
-        attended = torch.bmm(scores.softmax(-1), value).transpose(0, 1)
-        gate.view_as(attended).mul_(attended)
-        return x.addmm_(gate, self.out)
+        query, key, value, gate = self.split(x, self.rotations)
+        scores = query.flatten(0, 1) @ key.t()
+        attended = (scores.softmax(-1) @ value).view(query.shape)
+        return self.merge(x, attended, gate)
 
 
 def joined(rows: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -140,27 +143,19 @@ class PackedFeatures(Packed):
         root = 0.5**0.5
         mix = [[root, root], [root, -root], [1.0, 0.0], [0.0, 1.0]] if layer.channels == 2 else [[1.0]]
         bins, bands = layer.membership.shape
-        complex_, roots = 2 * self.channels * bins, self.channels * bins
-        interleaved = torch.arange(complex_).view(self.channels, bins, 2)
-        planes = torch.cat(
-            [
-                interleaved.permute(2, 0, 1).flatten(0, 1),
-                complex_ + torch.arange(roots).view(self.channels, bins),
-            ]
-        )
-        levels = complex_ + roots + torch.arange(len(mix) * bands).view(len(mix), bands)
+        planes = torch.arange(self.channels * bins).view(self.channels, bins)
+        levels = planes.numel() + torch.arange(len(mix) * bands).view(len(mix), bands)
         picks, gains, weights = [], [], []
         for band, number, place, first in bands_of(layer.groups):
             width = layer.groups[number].width
             pick = torch.cat([planes[:, first : first + width].flatten(), levels[:, band]])
             linear = layer.bins[number]
             weight = torch.cat([linear.weight[place], layer.levels.weight[band] / 3])  # type: ignore[index]
-            padding = 3 * self.channels * max(0, MIN_WIDTH - width)
+            padding = self.channels * max(0, MIN_WIDTH - width)
             picks.append(F.pad(pick, (0, padding)))
             weights.append(F.pad(weight, (0, 0, 0, padding)))
-            # complex bins take the band's gain, roots of magnitudes its root, levels none
-            gain = torch.where(pick < complex_, band, bands + band)
-            gains.append(F.pad(torch.where(pick < complex_ + roots, gain, 2 * bands), (0, padding)))
+            gain = torch.where(pick < planes.numel(), band, bands)  # levels take none
+            gains.append(F.pad(gain, (0, padding)))
         linear_bias = torch.cat([linear.bias for linear in layer.bins])  # type: ignore[misc]
         level_bias = layer.levels.bias + 5 / 3 * layer.levels.weight.sum(1, keepdim=True)
         super().__init__(
@@ -182,11 +177,11 @@ class PackedFeatures(Packed):
         real, imaginary = planes.square().view(planes.shape[0], -1, 2).unbind(-1)
         squares = real + imaginary
         energies = squares @ self.membership
-        gain = ((energies[: self.channels].mean(0) + self.floor) * self.power).rsqrt()
+        gain = ((energies[: self.channels].mean(0) + self.floor) * self.power).rsqrt().sqrt()
         levels = (energies + self.floor).log10()
         roots = squares[: self.channels].sqrt().sqrt()
-        source = torch.cat([planes[: self.channels].flatten(), roots.flatten(), levels.flatten()])
-        gains = torch.cat([gain, gain.sqrt(), self.one])
+        source = torch.cat([roots.flatten(), levels.flatten()])
+        gains = torch.cat([gain, self.one])
         flat = source.index_select(0, self.pick).mul_(gains.index_select(0, self.pick_gain))
         sizes = [weight.shape[0] * weight.shape[1] for weight in self.weights]
         rows = [
@@ -203,10 +198,7 @@ def frozen(weight: Tensor) -> nn.Parameter:
 
 
 class PackedMasks(Packed):
-    """Features [bands, dim] -> complex masks [stems, channels, bins].
-
-    A sigmoid is a tanh of half its input, so one tanh does for real and imaginary parts.
-    """
+    """Features [bands, dim] -> masks [stems, channels, bins]."""
 
     hidden: Tensor
     hidden_bias: Tensor
@@ -215,18 +207,17 @@ class PackedMasks(Packed):
     def __init__(self, layer: StemMasks) -> None:
         self.stems, self.channels = layer.stems, layer.channels
         self.bins = layer.groups[-1].last_bin
-        pick = torch.empty(self.stems, self.channels, self.bins, 2, dtype=torch.int)
+        pick = torch.empty(self.stems, self.channels, self.bins, dtype=torch.int)
         weights, size = [], 0
         for _, number, place, first in bands_of(layer.groups):
             width = layer.groups[number].width
             padded = max(MIN_WIDTH, width)
             linear = layer.outputs[number]
             stack = torch.cat([linear.weight, linear.bias], dim=1)  # type: ignore[list-item]
-            stack = stack.view(-1, self.stems, stack.shape[1], 2, self.channels, width)[place]
-            stack = stack * torch.tensor([0.5, 1.0]).view(2, 1, 1)
+            stack = stack.view(-1, self.stems, stack.shape[1], self.channels, width)[place]
             stack = F.pad(stack, (0, padded - width))
             places = size + torch.arange(stack[:, 0].numel()).view(stack[:, 0].shape)
-            pick[:, :, first : first + width] = places[..., :width].permute(0, 2, 3, 1)
+            pick[:, :, first : first + width] = places[..., :width]
             size += stack[:, 0].numel()
             weights.append(stack.flatten(2))
         super().__init__(
@@ -248,10 +239,8 @@ class PackedMasks(Packed):
             torch.baddbmm(bias, part, weight).flatten()
             for bias, part, weight in zip(self.biases, parts, self.weights, strict=True)
         ]
-        masks = torch.cat(outputs).index_select(0, self.pick).tanh_()
-        masks = masks.view(self.stems, self.channels, self.bins, 2)
-        masks[..., 0].add_(1).mul_(0.5)
-        return torch.view_as_complex(masks)
+        masks = torch.cat(outputs).index_select(0, self.pick)
+        return masks.view(self.stems, self.channels, self.bins).softmax(0)
 
 
 class PackedStep(nn.Module):
@@ -262,7 +251,6 @@ class PackedStep(nn.Module):
 
     def __init__(self, model: CausalBSRoformer) -> None:
         super().__init__()
-        self.heads = model.config.heads
         self.features = PackedFeatures(model.features)
         self.layers = nn.ModuleList()
         for block in model.blocks:
@@ -278,7 +266,6 @@ class PackedStep(nn.Module):
     ) -> Tensor:
         """Masks [1, stems, channels, 1, bins] of the next frame [1, channels, 1, bins]; writes to rings."""
         x = self.features(spectrum.view(spectrum.shape[1], spectrum.shape[3]))
-        rotations = rotations.repeat(1, self.heads)
         caches = iter(zip(rings[::2], rings[1::2], strict=True))
         for layer in self.layers:
             if isinstance(layer, PackedTimeAttention):

@@ -1,8 +1,8 @@
-"""The training loss: L1 of waveform and complex spectra, on those stems or sums of stems that are known."""
+"""Training losses, on those stems or sums of stems that are known."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,22 +10,18 @@ from torch import Tensor
 STEM_WEIGHTS = (0.4, 0.25, 0.2, 0.15)
 """Vocals, drums, bass, other."""
 
+SILENCE = 10.0**-2.5
+"""A stem this far below its mixture counts as silent: what then matters is how much leaks into it."""
 
-@dataclass(frozen=True)
-class SpectralWindows:
-    """STFT sizes of the loss; the hop is a quarter of each window unless one is given for all."""
+CEILING = 10.0**-2.5
+"""Beyond this signal-to-error ratio an item teaches no more."""
 
-    windows: tuple[int, ...]
-    hop_frames: int | None = None
+PUBLISHED_WINDOWS = (4096, 2048, 1024, 512, 256)
+PUBLISHED_HOP_FRAMES = 147
+"""STFT sizes and hop of arXiv 2309.02612."""
 
-
-CHEAP = SpectralWindows((2048, 512))
-"""A fraction of the published loss's cost: meant for CPUs."""
-
-PUBLISHED = SpectralWindows((4096, 2048, 1024, 512, 256), hop_frames=147)
-"""As in arXiv 2309.02612."""
-
-LOSSES = {"cheap": CHEAP, "published": PUBLISHED}
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(error, truth, mixture) [batch, groups or 1, channels, frames] -> loss [batch, groups]."""
 
 
 def stem_groups(split: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,30 +38,50 @@ def stem_groups(split: Tensor) -> tuple[Tensor, Tensor]:
     return groups, groups @ weights
 
 
-def spectral_error(error: Tensor, settings: SpectralWindows) -> Tensor:
-    """Mean magnitude of the STFTs of an error [..., frames], summed over the windows: [...].
+def energy(audio: Tensor) -> Tensor:
+    return audio.square().sum((-2, -1))
+
+
+def snr_loss(error: Tensor, truth: Tensor, mixture: Tensor) -> Tensor:
+    """Error over signal in dB, softly limited at both ends (after arXiv 1911.08895 and 2011.00803).
+
+    It weighs a quiet stem as much as a loud one, where an L1 would let quiet voices vanish; and its optimum
+    under uncertainty is the mean, not the median, of what could be there.
+    """
+    floor = SILENCE * energy(mixture) + 1e-8
+    return 10.0 * torch.log10(energy(error) / (energy(truth) + floor) + CEILING)
+
+
+def spectral_error(error: Tensor) -> Tensor:
+    """Mean magnitude of the STFTs of an error [..., frames], summed over the published windows: [...].
 
     The STFT is linear, so the spectrum of the error is the error of the spectrum at half the cost.
     """
     flat = error.reshape(-1, error.shape[-1])
     total = torch.zeros(flat.shape[0], device=error.device)
-    for size in settings.windows:
+    for size in PUBLISHED_WINDOWS:
         spectrum = torch.stft(
-            flat, size, settings.hop_frames or size // 4, window=torch.hann_window(size, device=error.device),
+            flat, size, PUBLISHED_HOP_FRAMES, window=torch.hann_window(size, device=error.device),
             normalized=True, return_complex=True,
         )  # fmt: skip
         total = total + torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().mean((-2, -1))
     return total.reshape(error.shape[:-1])
 
 
-def separation_loss(estimate: Tensor, stems: Tensor, split: Tensor, settings: SpectralWindows) -> Tensor:
+def published_loss(error: Tensor, truth: Tensor, mixture: Tensor) -> Tensor:
+    """L1 of waveform and five complex STFTs (arXiv 2309.02612), relative to the mixture's level."""
+    error = error / mixture.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-3)
+    return error.abs().mean((-2, -1)) + spectral_error(error).mean(-1)
+
+
+LOSSES: dict[str, Loss] = {"snr": snr_loss, "published": published_loss}
+
+
+def separation_loss(estimate: Tensor, stems: Tensor, split: Tensor, loss: Loss) -> Tensor:
     """Loss of estimates [batch, 4, channels, frames] against stems, `split` [batch] bool: a scalar.
 
-    Relative to the level of each mixture, so that quiet items teach as much as loud ones.
     Threads: any.
     """
     groups, weights = stem_groups(split)
-    level = stems.sum(1).square().mean((1, 2)).sqrt().clamp_min(1e-3)
-    error = torch.einsum("bgs,bscf->bgcf", groups, estimate - stems) / level[:, None, None, None]
-    per_group = error.abs().mean((2, 3)) + spectral_error(error, settings).mean(2)
-    return (per_group * weights).sum(1).mean()
+    error, truth = (torch.einsum("bgs,bscf->bgcf", groups, t) for t in (estimate - stems, stems))
+    return (loss(error, truth, stems.sum(1, keepdim=True)) * weights).sum(1).mean()

@@ -31,7 +31,7 @@ class TrainSettings:
 
     `audio_dir` is a library with a files.tsv, `songs_dir` a folder of songs in four stems; both, one or none
     (then the project's own songs alone). `steps` shapes the learning rate (warm-up, then half a cosine);
-    `minutes` ends this run earlier. `resume` goes on from the checkpoint in `out_dir`. `loss` is "cheap" or
+    `minutes` ends this run earlier. `resume` goes on from the checkpoint in `out_dir`. `loss` is "snr" or
     "published". An item has `item_hops` hops; EMA weights are what is exported.
     """
 
@@ -48,7 +48,7 @@ class TrainSettings:
     learning_rate: float = 2e-3
     warmup_steps: int = 60
     ema_decay: float = 0.995
-    loss: str = "cheap"
+    loss: str = "snr"
     device: str = "cpu"
     checkpoint_every_s: float = 120.0
     pool: Pool = field(default_factory=Pool)
