@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
     "live": ("host.live:live", "Sound card in, stems mixed, sound card out."),
     "separate": ("host.separate:separate", "Separate audio files into stems."),
+    "evaluate": ("host.evaluate:evaluate", "Score a model on songs whose stems are known."),
     "latency": ("host.inspect:latency", "Show where the latency comes from, item by item."),
     "devices": ("host.inspect:devices", "List the sound devices."),
     "doctor": ("host.inspect:doctor", "Say what is missing on this machine and how to get it."),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from host.errors import UserError, one_line
@@ -24,6 +26,22 @@ def writable_folder(path: Path) -> Path:
         raise OutputError(
             f"{path}: cannot hold results ({reason}); choose a folder you may write to."
         ) from None
+
+
+@contextlib.contextmanager
+def results_folder(path: Path) -> Iterator[Path]:
+    """A `writable_folder` for the work inside; if it puts nothing there, no new folder stays behind.
+
+    Errors: OutputError.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    writable_folder(path)
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

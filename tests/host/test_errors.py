@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from host.errors import UserError, guarded, one_line
-from host.outputs import OutputError, writable_folder, write_text
+from host.outputs import OutputError, results_folder, writable_folder, write_text
 from host.plugins import ChainError
 from model.config import ConfigError
 from streaming.framing import FramingError
@@ -70,6 +70,19 @@ def test_folders_are_made_and_tried(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         writable_folder(tmp_path / "file" / "below")
+
+
+def test_a_folder_without_results_does_not_stay(tmp_path) -> None:
+    with pytest.raises(UserError), results_folder(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+        raise UserError("a bad model")
+    assert list(tmp_path.iterdir()) == []
+    with results_folder(tmp_path / "a" / "b") as folder:
+        write_text(folder / "page.html", "x")
+    (tmp_path / "old").mkdir()
+    with results_folder(tmp_path / "old"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "old"]
 
 
 def test_text_is_whole_or_not_there(tmp_path) -> None:

@@ -1,0 +1,83 @@
+"""Songs with their true stems on disk, in folders as MUSDB18-HQ has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from host.audio_files import FORMATS
+from host.errors import UserError
+from host.separate import read_finite
+from streaming.separator import Audio
+
+STEMS = ("vocals", "drums", "bass", "other")
+PARTS = ("train", "test")
+
+
+class MusdbError(UserError):
+    """A folder that is no set of songs with true stems."""
+
+
+@dataclass(frozen=True)
+class TrueSong:
+    """A song and what it was mixed from: `mixture` and every one of `stems` [channels, frames]."""
+
+    rate_hz: int
+    mixture: Audio
+    stems: Mapping[str, Audio]
+
+
+def song_folders(data: Path) -> dict[str, Path]:
+    """The songs of DATA/SONG or DATA/train/SONG and DATA/test/SONG, by name. Errors: MusdbError."""
+    if not data.is_dir():
+        raise MusdbError(f"{data}: there is no such folder; name the one that holds the songs.")
+    roots = [data / part for part in PARTS if (data / part).is_dir()] or [data]
+    folders = sorted(
+        path for root in roots for path in root.iterdir() if path.is_dir() and path.name[0] != "."
+    )
+    if not folders:
+        raise MusdbError(
+            f"{data}: holds no songs; each needs a folder with {', '.join(STEMS)} as .wav files."
+        )
+    return {path.relative_to(data).as_posix(): path for path in folders}
+
+
+def read_song(folder: Path) -> TrueSong:
+    """Read the stems, and the mixture where there is one: else it is their sum.
+
+    Errors: MusdbError where a stem is missing or differs in rate, channels or length; those of `read_finite`.
+    """
+    missing = [name for name in STEMS if _find(folder, name) is None]
+    if missing:
+        raise MusdbError(f"{folder}: has no {missing[0]}.wav; a song needs {', '.join(STEMS)}.")
+    paths = {name: path for name in (*STEMS, "mixture") if (path := _find(folder, name))}
+    stems: dict[str, Audio] = {}
+    rate_hz = 0
+    for name, path in paths.items():
+        stems[name], stem_rate_hz = read_finite(path)
+        rate_hz = rate_hz or stem_rate_hz
+        _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
+    mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems, STEMS)
+    return TrueSong(rate_hz, mixture, stems)
+
+
+def sum_of(stems: Mapping[str, Audio], names: tuple[str, ...]) -> Audio:
+    """The sum of the named stems; of one it is that stem itself."""
+    total = stems[names[0]]
+    for name in names[1:]:
+        total = total + stems[name]
+    return total
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    candidates = [folder / f"{name}{suffix}" for suffix in FORMATS]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _check_alike(path: Path, facts: tuple[int, ...], first: tuple[int, ...]) -> None:
+    for what, here, there in zip(("Hz", "channels", "frames"), facts, first, strict=True):
+        if here != there:
+            raise MusdbError(
+                f"{path}: {here} {what}, but {STEMS[0]} has {there}; export the stems of a song alike."
+            )
