@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 import click
 
-from host.errors import INTERRUPTED
+from host.errors import INTERRUPTED, UsageLine
 
 COMMANDS = {
     "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
@@ -23,12 +25,30 @@ COMMANDS = {
 }
 
 
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:  # shows the help, which is no complaint
+        raise
+    except click.UsageError as error:
+        raise UsageLine(error) from None
+
+
 class LazyGroup(click.Group):
-    """Imports a command when it runs, so that `--help` does not wait for torch."""
+    """Imports a command when it runs, so that `--help` does not wait for torch.
+
+    A wrong option of any command is one line, as every other error is.
+    """
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _usage_in_one_line():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_in_one_line():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # while a command is still being imported
             sys.exit(INTERRUPTED)
 

@@ -24,6 +24,16 @@ class UserError(ValueError):
     """Something a user can put right: what, why and what to do, in one line."""
 
 
+class UsageLine(click.ClickException):
+    """A command line that click cannot take, in one line instead of its three."""
+
+    exit_code = USER_ERROR
+
+    def __init__(self, error: click.UsageError) -> None:
+        command = error.ctx.command_path if error.ctx else "stembridge"
+        super().__init__(f"{' '.join(error.format_message().split())} See `{command} --help`.")
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line that is never empty."""
     if isinstance(error, OSError) and error.strerror:

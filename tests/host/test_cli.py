@@ -1,0 +1,45 @@
+"""The command line as a whole: every mistake in it is one line, every help text opens."""
+
+import pytest
+from click.testing import CliRunner
+
+from host.cli import COMMANDS, main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, arguments, prog_name="stembridge")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nonsense"], ["'--nonsense'", "See `stembridge --help`."]),
+        (["nonsense"], ["'nonsense'", "See `stembridge --help`."]),
+        (["live", "--blok", "1"], ["'--blok'", "--block", "See `stembridge live --help`."]),
+        (["live", "--block", "9999"], ["--block", "9999", "8192", "See `stembridge live --help`."]),
+        (["live", "--block", "x"], ["--block", "'x'", "integer"]),
+        (["live", "--preset", "x"], ["--preset", "'x'", "karaoke"]),
+        (["live", "--out-channels", "1,1"], ["--out-channels", "two different"]),
+        (["latency", "--rate"], ["--rate", "argument"]),
+        (["evaluate"], ["Missing option", "--data"]),
+        (["separate"], ["Missing argument", "IN..."]),
+        (["doctor", "now"], ["unexpected extra argument", "now"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_2(arguments, words) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_no_command_shows_the_help() -> None:
+    result = run()
+    assert "Start here:" in result.output and "Error" not in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_opens(command) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "--help" in result.stdout
