@@ -1,20 +1,102 @@
-"""Model names: what `--model` accepts and which checkpoint it means."""
+"""Models by name: the built-in one, those that were imported here, and the published ones that can be."""
 
+import functools
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 WEIGHTS = Path(__file__).parent / "weights"
+PUBLISHED = Path(__file__).parent / "catalogue.toml"
 BUILTIN = "builtin"
 SUFFIX = ".safetensors"
+FOLDER_VARIABLE = "STEMBRIDGE_MODELS"
+RESERVED = {BUILTIN, "signature"}
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 
 
 class CatalogueError(ValueError):
     """A model name that means nothing here; one line lists those that do."""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A published checkpoint.
+
+    `sha256` and `licence` are "" where none is on record; `bytes` and `about_mb` are 0 where unknown.
+    `settings` are those of RoformerConfig that the weights do not tell, or must agree with. `unsure` says
+    what was not confirmed.
+    """
+
+    id: str
+    title: str
+    address: str
+    about_mb: float
+    bytes: int
+    sha256: str
+    licence: str
+    good_for: str
+    score: str
+    unsure: str
+    settings: Mapping[str, Any] = field(hash=False)
+    config_address: str = ""
+
+    @property
+    def stem_names(self) -> tuple[str, ...]:
+        """The stems in their order; empty where only the author's YAML tells."""
+        return tuple(self.settings.get("stem_names", ()))
+
+
+@functools.cache
+def published_models() -> dict[str, Entry]:
+    """The published checkpoints by id. Threads: any."""
+    tables = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return {name: Entry(id=name, **_frozen(table)) for name, table in tables.items()}
+
+
+def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in table["settings"].items()}
+    return table | {"settings": settings}
+
+
+def models_folder() -> Path:
+    """Where imported models lie: $STEMBRIDGE_MODELS, or a folder in the user's data directory."""
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen).expanduser()
+    default = os.environ.get("LOCALAPPDATA") or "~" if sys.platform == "win32" else "~/.local/share"
+    return Path(os.environ.get("XDG_DATA_HOME") or default).expanduser() / "stembridge" / "models"
+
+
+def check_name(name: str) -> str:
+    """`name`, if a model may be called that. Raises CatalogueError."""
+    if NAME.fullmatch(name) and name not in RESERVED and not name.endswith(SUFFIX):
+        return name
+    raise CatalogueError(
+        f"{name!r:.80} cannot name a model: use 1 to 64 of a-z, 0-9, '-', '_' and '.', with a letter or digit"
+        f" at both ends, and not {', '.join(sorted(RESERVED))} or *{SUFFIX}"
+    )
+
+
+def installed_path(name: str) -> Path:
+    """Where the imported model of that name lies or would lie. Raises CatalogueError."""
+    return models_folder() / f"{check_name(name)}{SUFFIX}"
+
+
+def imported_models() -> dict[str, Path]:
+    """The models that were imported, by name."""
+    return {
+        path.stem: path for path in sorted(models_folder().glob(f"*{SUFFIX}")) if NAME.fullmatch(path.stem)
+    }
+
+
 def known_models() -> dict[str, Path]:
-    """Model ids and their checkpoints: the built-in one, where this installation has it."""
+    """Model ids that can be used at once, and their checkpoints; the built-in one where it is installed."""
     weights = sorted(WEIGHTS.glob(f"*{SUFFIX}"))
-    return {BUILTIN: weights[-1]} if weights else {}
+    return ({BUILTIN: weights[-1]} if weights else {}) | imported_models()
 
 
 def resolve(model: str) -> Path:
@@ -24,5 +106,10 @@ def resolve(model: str) -> Path:
         return known[model]
     if model.endswith(SUFFIX):
         return Path(model)
+    if model in published_models():
+        raise CatalogueError(f"model {model!r} is not here yet; get it with `stembridge models pull {model}`")
     names = ", ".join(known) or f"none ({BUILTIN!r} has no weights in this installation)"
-    raise CatalogueError(f"unknown model {model!r}; known are: {names}; or give a path to a {SUFFIX} file")
+    raise CatalogueError(
+        f"unknown model {model!r:.80}; known are: {names}; or give a path to a {SUFFIX} file,"
+        " or see `stembridge models list`"
+    )
