@@ -84,7 +84,7 @@ class GatedAttention(nn.Module):
         self.out = nn.Linear(config.heads * config.dim_head, config.dim, bias=False)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries, key and value [..., heads + 2, dim_head] and open gates [..., heads, 1] of x [..., dim]."""
+        """Of x [..., dim]: queries, key, value [..., heads + 2, dim_head] and open gates [..., heads, 1]."""
         qkv, gate = self.project(self.norm(x)).split_with_sizes(
             ((self.heads + 2) * self.dim_head, self.heads), dim=-1
         )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import mmap
 import os
 import secrets
 import struct
@@ -20,6 +21,7 @@ import numpy.typing as npt
 ALIGNMENT_BYTES = 64
 MAGIC = b"stembrdg"
 PREFIX = struct.Struct("<8sQ")  # magic, bytes of the JSON table of contents
+MADV_POPULATE_WRITE = 23  # Linux 5.14; Python does not name it
 
 _attaching = threading.Lock()
 
@@ -48,6 +50,14 @@ def _aligned(size_bytes: int) -> int:
 def _bytes(memory: SharedMemory) -> memoryview:
     assert memory.buf is not None  # only after close()
     return memory.buf
+
+
+def _make_resident(memory: SharedMemory) -> None:
+    """Map every page now: the callback that first touches one would wait for the kernel to find it."""
+    try:
+        memory._mmap.madvise(MADV_POPULATE_WRITE)  # type: ignore[attr-defined]
+    except (OSError, ValueError, AttributeError):  # an older kernel, another system
+        np.frombuffer(_bytes(memory), np.uint8)[:: mmap.PAGESIZE].sum()
 
 
 def _attach(name: str) -> SharedMemory:
@@ -82,6 +92,7 @@ class Segment:
         if magic != MAGIC:
             memory.close()
             raise SegmentError(f"shared memory '{memory.name}' was not made by stembridge: check the name")
+        _make_resident(memory)
         self._memory = memory
         self._owner = owner
         self.name = memory.name

@@ -1,6 +1,7 @@
 import multiprocessing.shared_memory
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_names_are_our_own_and_never_the_same(segment):
     assert other.name != segment.name
     other.close()
     other.unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
+def test_first_touch_of_any_page_costs_no_page_fault():
+    pages = 1024
+    made = Segment.create([Field("audio", (pages * 1024,), "float32")], {})
+    other = Segment.attach(made.name)
+    for segment in (made, other):
+        array = segment.array("audio")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        array[::1024] += 1
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages // 8
+        segment.close()
+    made.unlink()
 
 
 ATTACH_AND_EXIT = """
