@@ -87,13 +87,16 @@ class _Partial:
         self._mark_path.unlink(missing_ok=True)
 
 
+PATIENT = Patience()
+
+
 def download(
     address: str,
     target: Path,
     most_bytes: int,
     exact_bytes: int = 0,
     advance: Advance = lambda done: None,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENT,
 ) -> Path:
     """Fetch `address` to `target`, which appears only when it is whole.
 
@@ -150,7 +153,8 @@ class _Job:
                 pause = next(pauses, None)
                 if pause is None:
                     raise self._error(
-                        f"broke off again and again ({_say(error)}); what arrived is kept: the same command goes on"
+                        f"broke off again and again ({_say(error)}); what arrived is kept:"
+                        " the same command goes on from there"
                     ) from None
                 self.patience.sleep(pause)
 
@@ -217,7 +221,7 @@ class _Job:
             raise self._error(f"needs {total - start} bytes, {free} are left on the disk; make room")
 
     def _receive(self, response: httpx.Response, start: int, total: int | None) -> None:
-        """Append the body to the part; _BrokenError where it ends early, DownloadError where it does not end."""
+        """Append the body to the part; _BrokenError where it ends early, DownloadError where it goes on."""
         size, begun = start, time.monotonic()
         with self.partial.path.open("ab") as file:
             for piece in response.iter_raw(PIECE_BYTES):
