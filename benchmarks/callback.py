@@ -1,8 +1,9 @@
 """Time of the compiled audio callback and of the engine: python -m benchmarks.callback [--json].
 
 Each block is timed by the clock, and by the time that its thread had the processor (`cpu`), which leaves out
-what other programs take; beside it a callback that does nothing shows what timing costs. The overhead of the
-engine is one step of the worker with the signature separator: timelines read and written, a delay line and a
+what other programs take; beside it a callback that does nothing shows what timing costs, and a loop of arithmetic
+that takes as long and touches no memory shows what this machine's interrupts cost anything of that length.
+The overhead of the engine is one step of the worker with the signature separator: timelines read and written, a delay line and a
 product in between.
 """
 
@@ -31,6 +32,20 @@ GOAL_BLOCK_P999_US, GOAL_HOP_PERCENT = 50.0, 2.0
 @cfunc(STREAM_CALLBACK)
 def nothing(device_in, device_out, frames, time_info, flags, userdata):
     return 0
+
+
+@cfunc(STREAM_CALLBACK)
+def arithmetic(device_in, device_out, rounds, time_info, flags, userdata):
+    x = 1.0
+    for _ in range(rounds):
+        x = x * 1.0000001 + 1e-9
+    return int(x < 0.0)
+
+
+def rounds_taking(microseconds: float) -> int:
+    """How many rounds of `arithmetic` last that long."""
+    sample = min(nanoseconds(arithmetic.ctypes, None, None, 10_000, None, 0, None)[0] for _ in range(200))
+    return round(10_000 * microseconds * 1e3 / sample)
 
 
 @contextmanager
@@ -64,10 +79,10 @@ def nanoseconds(function, *arguments) -> tuple[int, int]:
 
 
 def time_blocks(stems: int, frames: int, blocks: int) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """Microseconds of blocks, of a callback that does nothing and of the worker's steps; late hops."""
+    """Microseconds of blocks, of arithmetic as long, of a callback that does nothing and of the worker's steps; late hops."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (100, frames, CHANNELS)).astype(np.float32)
     out = np.zeros((frames, CHANNELS), np.float32)
-    took: dict[str, list[tuple[int, int]]] = {"block": [], "nothing": [], "hop": []}
+    took: dict[str, list[tuple[int, int]]] = {"block": [], "arithmetic": [], "nothing": [], "hop": []}
     with running_engine(stems, frames) as (session, engine, worker):
         for block in range(blocks):
             if block % 10 == 0:
@@ -76,6 +91,10 @@ def time_blocks(stems: int, frames: int, blocks: int) -> tuple[dict[str, NDArray
             arguments = source.ctypes.data, out.ctypes.data, frames, None, 0, engine.userdata.ctypes.data
             took["nothing"].append(nanoseconds(nothing.ctypes, *arguments))
             took["block"].append(nanoseconds(stream_callback.ctypes, *arguments))
+            if block == 1000:
+                rounds = rounds_taking(float(np.median(took["block"], axis=0)[0]) / 1e3)
+            if block >= 1000:
+                took["arithmetic"].append(nanoseconds(arithmetic.ctypes, None, None, rounds, None, 0, None))
             if (block + 1) * frames // HOP != block * frames // HOP:
                 took["hop"].append(nanoseconds(worker.step))
         late = session.health.count(LATE_HOPS)
@@ -112,7 +131,7 @@ def main() -> None:
         return
     print(f"{options.blocks} blocks of {options.frames} frames, {options.stems} stems, {late_hops} late hops")
     for name in took:
-        print(f"{name:12}", "  ".join(f"{key[:-3]} {value:.1f} us" for key, value in report[name].items()))
+        print(f"{name:14}", "  ".join(f"{key[:-3]} {value:.1f} us" for key, value in report[name].items()))
     percent, worst = report["hop_overhead_percent"], report["hop_overhead_p99_percent"]
     print(f"engine per hop {percent:.2f}% of the hop, p99 {worst:.2f}%")
     print(f"goals: block p99.9 < {GOAL_BLOCK_P999_US:g} us, engine < {GOAL_HOP_PERCENT:g}% of a hop")
