@@ -1,10 +1,10 @@
 """Time of the compiled audio callback and of the engine: python -m benchmarks.callback [--json].
 
 Each block is timed by the clock, and by the time that its thread had the processor (`cpu`), which leaves out
-what other programs take; beside it a callback that does nothing shows what timing costs, and a loop of arithmetic
-that takes as long and touches no memory shows what this machine's interrupts cost anything of that length.
-The overhead of the engine is one step of the worker with the signature separator: timelines read and written, a delay line and a
-product in between.
+what other programs take. Beside it a callback that does nothing shows what timing costs, and a loop of
+arithmetic that takes as long and touches no memory shows what this machine's interrupts cost anything of that
+length. The overhead of the engine is one step of the worker with the signature separator: timelines read and
+written, a delay line and a product in between.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def nanoseconds(function, *arguments) -> tuple[int, int]:
 
 
 def time_blocks(stems: int, frames: int, blocks: int) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """Microseconds of blocks, of arithmetic as long, of a callback that does nothing and of the worker's steps; late hops."""
+    """Microseconds of blocks, arithmetic as long, a callback that does nothing and worker's steps; late hops."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (100, frames, CHANNELS)).astype(np.float32)
     out = np.zeros((frames, CHANNELS), np.float32)
     took: dict[str, list[tuple[int, int]]] = {"block": [], "arithmetic": [], "nothing": [], "hop": []}
