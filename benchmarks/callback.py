@@ -79,7 +79,7 @@ def nanoseconds(function, *arguments) -> tuple[int, int]:
 
 
 def time_blocks(stems: int, frames: int, blocks: int) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """Microseconds of blocks, arithmetic as long, a callback that does nothing and worker's steps; late hops."""
+    """Microseconds of blocks, arithmetic as long, idle callbacks and worker steps; late hops."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (100, frames, CHANNELS)).astype(np.float32)
     out = np.zeros((frames, CHANNELS), np.float32)
     took: dict[str, list[tuple[int, int]]] = {"block": [], "arithmetic": [], "nothing": [], "hop": []}
