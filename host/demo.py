@@ -17,11 +17,12 @@ from rich.table import Table
 from host.assets import demo_stem_files
 from host.audio_files import read_audio, write_audio
 from host.errors import guarded
-from host.outputs import writable_folder, write_text
+from host.options import allowance_option, chain_option, json_option, model_option
+from host.outputs import results_folder, write_text
 from host.presets import PRESETS
 from host.progress import bar_with_meters, stderr_console
 from host.registry import Registry
-from host.settings import DEFAULT_ALLOWANCE_MS, DEFAULT_MODEL, EngineSettings
+from host.settings import EngineSettings
 from model.metrics import null_residual_db, si_sdr_or_none
 from streaming.compiled import cache_is_warm
 from streaming.separator import Audio
@@ -62,10 +63,8 @@ def load_song(seconds: float | None = None) -> Song:
     type=click.Path(path_type=Path),
     help="Where sounds and report.html go.",
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
-@click.option(
-    "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
-)
+@model_option
+@chain_option
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -80,15 +79,9 @@ def load_song(seconds: float | None = None) -> Song:
     show_default=True,
     help="Frames per block of the device.",
 )
-@click.option(
-    "--allowance-ms",
-    type=click.FloatRange(0, 1000),
-    default=DEFAULT_ALLOWANCE_MS,
-    show_default=True,
-    help="Time for computing a hop; part of the latency.",
-)
+@allowance_option
 @click.option("--seconds", type=click.FloatRange(min=0.1), help="Play only so much of the song.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @guarded
 def demo(
     out: Path,
@@ -115,26 +108,34 @@ def demo(
     same compiled mixing law. Hops that came too late to be heard are counted, and are in the files all the
     same. The folder gets mix.wav, STEM.wav, PRESET.wav and report.html.
     """
-    writable_folder(out)
-    song = load_song(seconds)
     settings = EngineSettings(model=model, allowance_ms=allowance_ms, chains=chain)
-    _compile()
-    from host.render import render_mix
-
-    take, controls = perform(settings, song, block, preset)
-    mixdown = render_mix(take.spec, controls, song.mix, take.raw, take.wet, block)
-    measures = {"model": model, "block_frames": block, **measure(take, song)}
-    sounds = {"mix": song.mix, **dict(zip(take.spec.stem_names, take.stems, strict=True)), preset: mixdown}
-    paths = {name: out / f"{name}.wav" for name in sounds}
-    for name, path in paths.items():
-        write_audio(path, sounds[name], song.rate_hz)
-    page = out / "report.html"
-    write_report(page, measures, take, sounds)
+    with results_folder(out):
+        song = load_song(seconds)
+        take, sounds = play_and_render(settings, song, block, preset)
+        measures = {"model": model, "block_frames": block, **measure(take, song)}
+        paths = {name: out / f"{name}.wav" for name in sounds}
+        for name, path in paths.items():
+            write_audio(path, sounds[name], song.rate_hz)
+        page = out / "report.html"
+        write_report(page, measures, take, sounds)
     where = {"files": {name: str(path) for name, path in paths.items()}, "report": str(page)}
     if as_json:
         click.echo(json.dumps({**measures, **where}))
     else:
         show(measures, take, page)
+
+
+def play_and_render(
+    settings: EngineSettings, song: Song, block_frames: int, preset: str
+) -> tuple[Take, dict[str, Audio]]:
+    """Play the song; the take, and the sounds that are worth a file. Errors as `perform`."""
+    _compile()
+    from host.render import render_mix
+
+    take, controls = perform(settings, song, block_frames, preset)
+    mixdown = render_mix(take.spec, controls, song.mix, take.raw, take.wet, block_frames)
+    stems = dict(zip(take.spec.stem_names, take.stems, strict=True))
+    return take, {"mix": song.mix, **stems, preset: mixdown}
 
 
 def _compile() -> None:

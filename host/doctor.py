@@ -65,8 +65,10 @@ def check_portaudio() -> Finding:
 
     try:
         version = library().get_portaudio_version()[1]
-    except DeviceError as error:
-        return Finding("portaudio", False, str(error), "apt-get install libportaudio2 (files need none)")
+    except DeviceError:
+        return Finding(
+            "portaudio", False, "cannot be loaded", "apt-get install libportaudio2 (files need none)"
+        )
     return Finding("portaudio", True, version.split(",")[0])
 
 
@@ -84,8 +86,22 @@ def check_devices() -> Finding:
 
 def check_jack() -> Finding:
     server = shutil.which("pw-jack") or shutil.which("jackd") or shutil.which("jackdbus")
-    remedy = "apt-get install jackd2, or pipewire-jack (only to join other audio programs)"
-    return Finding("jack", server is not None, server or "no JACK server or PipeWire's", remedy)
+    if server is None:
+        remedy = "apt-get install jackd2, or pipewire-jack (only to join other audio programs)"
+        return Finding("jack", False, "no JACK server or PipeWire's", remedy)
+    running = _jack_answers()
+    remedy = "start jackd, or run stembridge under pw-jack (only to join other audio programs)"
+    return Finding("jack", running, f"{server}, {'' if running else 'not '}running", remedy)
+
+
+def _jack_answers() -> bool:
+    """Whether PortAudio, which looks for a server when it is loaded, found one."""
+    from host.portaudio import DeviceError, list_devices
+
+    try:
+        return any("JACK" in device.api for device in list_devices())
+    except DeviceError:
+        return False
 
 
 def check_compiled_cache() -> Finding:

@@ -11,13 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from host.errors import guarded
-from host.settings import DEFAULT_ALLOWANCE_MS, DEFAULT_MODEL, UNKNOWN_BLOCK_FRAMES, EngineSettings
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+from host.options import allowance_option, chain_option, json_option, model_option, reserve_option
+from host.settings import UNKNOWN_BLOCK_FRAMES, EngineSettings
 
 
 @click.command(short_help="Show where the latency comes from, item by item.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
+@model_option
 @click.option("--rate", type=int, default=44100, show_default=True, help="Sample rate in Hz.")
 @click.option(
     "--block",
@@ -25,19 +24,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
     default=0,
     help="Constant device block in frames; 0: any up to 1024.",
 )
-@click.option(
-    "--allowance-ms",
-    type=float,
-    default=DEFAULT_ALLOWANCE_MS,
-    show_default=True,
-    help="Time for computing a hop.",
-)
-@click.option(
-    "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
-)
-@click.option(
-    "--reserve-frames", type=click.IntRange(min=0), default=0, help="Pad the latency to this many frames."
-)
+@allowance_option
+@chain_option
+@reserve_option
 @json_option
 @guarded
 def latency(

@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,15 +15,17 @@ from rich.live import Live
 from host.app import LiveApp
 from host.control_process import read_status
 from host.errors import guarded, one_line
-from host.osc import DEFAULT_HOST, DEFAULT_PORT
+from host.options import allowance_option, chain_option, model_option, reserve_option
+from host.osc import DEFAULT_HOST, DEFAULT_PORT, is_loopback
 from host.portaudio import StreamSettings
 from host.presets import PRESETS
-from host.settings import DEFAULT_ALLOWANCE_MS, DEFAULT_MODEL, EngineSettings, LiveSettings
+from host.settings import EngineSettings, LiveSettings
 from host.terminal import key_message, keyboard, screen
 from streaming.compiled import cache_is_warm
 from streaming.health import HOPS, LATE_HOPS, MISSING_FRAMES, SEPARATOR, XRUNS
 
 REFRESH_S = 0.06
+OPEN_TO_ALL = "OSC on {} has no password: whoever reaches it can turn the faders; 127.0.0.1 keeps it here."
 QUIET = ("child", "epoch", "streaming", "faded", "device_closed", "closed")
 
 
@@ -57,7 +58,7 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option(
     "--out-channels", default="1,2", show_default=True, callback=channel_numbers, help="Output channels."
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
+@model_option
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Start with these mutes and solos.")
 @click.option(
     "--fallback",
@@ -66,19 +67,9 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
     show_default=True,
     help="What is heard where a stem is missing.",
 )
-@click.option(
-    "--allowance-ms",
-    type=click.FloatRange(0, 1000),
-    default=DEFAULT_ALLOWANCE_MS,
-    show_default=True,
-    help="Time for computing a hop.",
-)
-@click.option(
-    "--reserve-frames", type=click.IntRange(min=0), default=0, help="Pad the latency to this many frames."
-)
-@click.option(
-    "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
-)
+@allowance_option
+@reserve_option
+@chain_option
 @click.option(
     "--callback",
     type=click.Choice(["compiled", "python"]),
@@ -86,7 +77,13 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
     show_default=True,
     help="Which audio callback.",
 )
-@click.option("--osc-host", default=DEFAULT_HOST, show_default=True, help="Address OSC is taken on.")
+@click.option(
+    "--osc-host",
+    default=DEFAULT_HOST,
+    show_default=True,
+    help="Address OSC is taken on. OSC knows no password: on any address but this machine's own loopback, "
+    "whoever reaches it can turn the faders.",
+)
 @click.option(
     "--osc-port",
     type=click.IntRange(1, 65535),
@@ -111,6 +108,8 @@ def live(**chosen: Any) -> None:
     """
     signal.signal(signal.SIGTERM, _terminate)
     settings = live_settings(chosen)
+    if not is_loopback(settings.osc_host):
+        click.echo(f"Warning: {OPEN_TO_ALL.format(settings.osc_host)}", err=True)
     display = Display(as_json=chosen["as_json"])
     if not cache_is_warm():
         display.say("Compiling the audio callback for this machine (once; about half a minute) ...")

@@ -7,6 +7,8 @@ whatever is not well-formed is counted and dropped. Replies and feedback go to a
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
 import math
 import socket
 import struct
@@ -241,15 +243,32 @@ async def serve(server: OscServer, host: str = DEFAULT_HOST, port: int = DEFAULT
     Raises
     ------
     OscError
-        One line if the port is taken or the address is not this machine's.
+        One line with the reason if it cannot listen there.
     """
     loop = asyncio.get_running_loop()
     try:
         transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=(host, port))
     except (OSError, OverflowError) as error:
-        raise OscError(
-            f"OSC can not listen on {host}:{port} ({error.args[-1]}); "
-            "another stembridge or OSC program may be using it: close that one or choose another port"
-        ) from None
+        raise OscError(f"OSC can not listen on {host}:{port} {_why_not(error, host)}") from None
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     return int(transport.get_extra_info("sockname")[1])
+
+
+def _why_not(error: Exception, host: str) -> str:
+    """Why a socket could not be opened, and what to do."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return "(in use): close the program that listens there, or choose another port"
+    if number in (errno.EACCES, errno.EPERM):
+        return "(not permitted): choose a port above 1023"
+    if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"({host} is no address of this machine): choose 127.0.0.1 or one that it has"
+    return f"({error.args[-1]}): choose another address or port"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address. A name but `localhost` counts as reachable by others."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

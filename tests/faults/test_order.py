@@ -114,3 +114,12 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_2(stage: Stage) -> None:
     assert result.exit_code == 2
     assert "choose another port" in result.stderr and len(result.stderr.splitlines()) == 1
     assert stage.left_behind() == []
+
+
+@pytest.mark.parametrize(("host", "lines"), [("0.0.0.0", 1), ("127.0.0.1", 0)])
+def test_an_address_that_others_reach_is_warned_about(stage: Stage, host: str, lines: int) -> None:
+    result = stage.run("--osc-host", host, "--seconds", "0")
+    assert result.exit_code == 0
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == lines
+    assert all(host in line and "no password" in line for line in warnings)

@@ -117,10 +117,11 @@ def test_silent_truth_has_no_score(tmp_path) -> None:
     [
         (["--model", "nonsense"], "nonsense"),
         (["--chain", "missing.toml"], "missing.toml"),
+        (["--preset", "karaoke", "--model", "missing.safetensors"], "missing.safetensors"),
     ],
 )
 def test_a_failing_start_is_one_line(tmp_path, arguments, word) -> None:
-    result = run("--out", tmp_path, *arguments)
+    result = run("--out", tmp_path / "new" / "out", *arguments)
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert word in result.stderr
@@ -189,4 +190,4 @@ def test_ctrl_c_ends_with_130_and_no_half_written_file(tmp_path) -> None:
     process.send_signal(signal.SIGINT)
     told, complaints = process.communicate(timeout=30)
     assert (process.returncode, told, complaints) == (130, "", "")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []

@@ -47,6 +47,32 @@ def test_what_is_missing_always_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tm
     assert all(finding.remedy for finding in findings.values() if not finding.ok)
 
 
+def test_a_remedy_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> None:
+        raise portaudio.DeviceError("could not be loaded: apt-get install libportaudio2")
+
+    monkeypatch.setattr(portaudio, "library", no_library)
+    told = [f"{finding.detail} {finding.remedy}" for finding in examine()]
+    assert sum(text.count("libportaudio2") for text in told) == 1
+
+
+@pytest.mark.parametrize(
+    ("apis", "ok", "detail"),
+    [
+        (["ALSA"], False, "/usr/bin/jackd, not running"),
+        (["ALSA", "JACK Audio Connection Kit"], True, "/usr/bin/jackd, running"),
+    ],
+)
+def test_a_jack_server_counts_when_it_runs(
+    monkeypatch: pytest.MonkeyPatch, apis: list[str], ok: bool, detail: str
+) -> None:
+    devices = [portaudio.DeviceInfo(0, "system", api, 2, 2, 44100, True, True) for api in apis]
+    monkeypatch.setattr(portaudio, "list_devices", lambda: devices)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "jackd" else None)
+    assert (found("jack").ok, found("jack").detail) == (ok, detail)
+    assert found("jack").remedy
+
+
 def test_a_check_that_fails_is_a_row_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Finding:
         raise OSError("two\nlines")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
 import struct
@@ -15,7 +16,7 @@ from pythonosc.osc_bundle_builder import OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from host import osc
-from host.osc import Message, OscError, OscServer, decode, encode, serve
+from host.osc import Message, OscError, OscServer, decode, encode, is_loopback, serve
 from host.registry import Registry
 from tests.host.osc_programs import needs_liblo, oscsend, subscribed_oscdump
 
@@ -413,10 +414,43 @@ def test_a_taken_port_is_said_in_one_line(live):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99999), ("192.0.2.1", 0)])
-def test_an_impossible_address_is_said_in_one_line(host, port):
-    with pytest.raises(OscError, match=r"^OSC can not listen on [^\n]*$"):
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", 99999, "0-65535"),
+        ("192.0.2.1", 0, "192.0.2.1 is no address of this machine"),
+        ("no such host.invalid", 0, "is no address of this machine"),
+    ],
+)
+def test_an_impossible_address_is_said_in_one_line(host, port, reason):
+    with pytest.raises(OscError, match=rf"^OSC can not listen on [^\n]*{reason}[^\n]*$") as refusal:
         asyncio.run(serve(OscServer(Registry(STEMS)), host, port))
+    assert "in use" not in str(refusal.value)
+
+
+def test_a_port_that_is_not_permitted_is_said(monkeypatch):
+    def refuse(*_address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(OscError, match=r"127\.0\.0\.1:80 \(not permitted\): choose a port above 1023"):
+        asyncio.run(serve(OscServer(Registry(STEMS)), "127.0.0.1", 80))
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("192.168.1.5", False),
+        ("studio.local", False),
+    ],
+)
+def test_which_addresses_only_this_machine_reaches(host, alone):
+    assert is_loopback(host) is alone
 
 
 @needs_liblo
