@@ -29,6 +29,7 @@ LEAVE_S = 2.0  # how long a child may take to go by itself
 LAST_WORDS_S = 0.5
 FAILURES_IN_A_ROW = 5
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+STEADY_S = 10.0  # a child that ran for so long is started anew at once when it ends
 
 
 class Lifecycle(Enum):
@@ -88,12 +89,18 @@ class Child:
         self._stderr: collections.deque[str] = collections.deque(maxlen=20)
         self._readers: list[threading.Thread] = []
         self.failures, self.reason = 0, ""
+        self._short_lives = 0  # incarnations in a row that did not run for STEADY_S
         self._changed_at = 0.0
 
     @property
     def pid(self) -> int:
         """The process's id; 0 where there is none."""
         return self._process.pid if self._process else 0
+
+    @property
+    def backoff_s(self) -> float:
+        """How long a child that ended waits for its next start: longer with every short life in a row."""
+        return BACKOFF_S[min(max(self._short_lives - 1, 0), len(BACKOFF_S) - 1)]
 
     def start(self) -> None:
         """Start the process."""
@@ -121,7 +128,7 @@ class Child:
 
     def poll(self) -> None:
         """Look after the child; called every `POLL_S`."""
-        if self.state is Lifecycle.RESTARTING and self._since_change() >= self._backoff_s():
+        if self.state is Lifecycle.RESTARTING and self._since_change() >= self.backoff_s:
             self.start()
         elif self.state is Lifecycle.STARTING:
             self._poll_starting()
@@ -151,6 +158,8 @@ class Child:
         return self._said_reason or (self._stderr[-1] if self._stderr else "it gave no reason")
 
     def _ended(self, why: str, reason: str = "") -> None:
+        steady = self.state is Lifecycle.RUNNING and self._since_change() >= STEADY_S
+        self._short_lives = 0 if steady else self._short_lives + 1
         self._kill()
         self.reason = reason or why
         self.failures += 1
@@ -213,9 +222,6 @@ class Child:
 
     def _is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
-
-    def _backoff_s(self) -> float:
-        return BACKOFF_S[min(self.failures - 1, len(BACKOFF_S) - 1)]
 
     def _since_change(self) -> float:
         return time.monotonic() - self._changed_at

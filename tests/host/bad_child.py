@@ -21,7 +21,7 @@ COUNTER.write_text(str(incarnation))
 if BEHAVIOUR == "error":
     say("error", reason="no such model")
     sys.exit(2)
-if BEHAVIOUR == "crash_once" and incarnation == 1:
+if BEHAVIOUR == "crash_when_ready" or (BEHAVIOUR == "crash_once" and incarnation == 1):
     say("ready")
     time.sleep(0.2)
     raise RuntimeError("the first one breaks")

@@ -119,6 +119,29 @@ def test_a_child_that_never_gets_ready_is_given_up(nursery: Nursery, monkeypatch
     assert not child.wait_ready(0.1)
 
 
+@pytest.mark.parametrize(("steady_s", "expected"), [(60.0, [0.0, 0.01, 0.02, 0.02]), (0.0, [0.0] * 4)])
+def test_the_wait_grows_until_a_child_has_lived_for_a_while(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch, steady_s: float, expected: list[float]
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(supervisor, "STEADY_S", steady_s)
+    child = nursery.child("child", "crash_when_ready")
+    waits = []
+
+    def poll_and_look() -> None:
+        if child.state is Lifecycle.RESTARTING and len(waits) < nursery.incarnations("child"):
+            waits.append(child.backoff_s)
+
+    keeper = Supervisor([child], also=poll_and_look)
+    keeper.start()
+    wait_for(lambda: len(waits) >= len(expected))
+    keeper.stop()
+    assert waits[: len(expected)] == expected
+    states = [state for _, state in nursery.events]
+    assert states[:8] == ["starting", "running", "restarting"] * 2 + ["starting", "running"]
+    assert Lifecycle.FAILED.value not in states
+
+
 def test_a_child_that_takes_too_long_is_started_anew(
     nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
