@@ -111,6 +111,8 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The sections of a YAML file. Raises YamlError. Threads: any."""
+    if not path.is_file():
+        raise YamlError(f"{path} is no file; check the path of the YAML")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise YamlError(f"{path} is no configuration: it is larger than {MAX_BYTES // 1024} kB")
