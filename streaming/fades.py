@@ -15,18 +15,7 @@ def linear_ramp(frames: int) -> npt.NDArray[np.float32]:
     return ((np.arange(frames) + 0.5) / max(frames, 1)).astype(np.float32)
 
 
-def raised_cosine_ramp(frames: int) -> npt.NDArray[np.float32]:
-    """Rising half of a Hann window, float32 [frames]; ramp + reversed ramp = 1. Threads: any."""
-    return (0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) + 0.5) / max(frames, 1))).astype(np.float32)
-
-
 @compiled
 def blend(a: float, b: float, fraction: float) -> float:
     """`a` at fraction 0, `b` at 1. Threads: any, compiled code too."""
     return a + fraction * (b - a)
-
-
-@compiled
-def approach(value: float, target: float, step: float) -> float:
-    """`value` moved toward `target` by at most `step` >= 0. Threads: any, compiled code too."""
-    return min(target, value + step) if value < target else max(target, value - step)

@@ -17,50 +17,6 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True)
-class CausalFraming:
-    """Framing of a causal model: spectral frames at hop H, T of them per call, look-ahead of a hops.
-
-    Attributes
-    ----------
-    hop_frames : STFT hop H
-    synthesis_frames : synthesis window S; 0 stands for 2H
-    spectral_frames : T, spectral frames per call
-    lookahead_hops : a
-    """
-
-    hop_frames: int
-    synthesis_frames: int = 0
-    spectral_frames: int = 1
-    lookahead_hops: int = 0
-
-    def __post_init__(self) -> None:
-        if self.synthesis_frames == 0:
-            object.__setattr__(self, "synthesis_frames", 2 * self.hop_frames)
-        hop, synthesis = self.hop_frames, self.synthesis_frames
-        _require(hop >= 1, f"hop of {hop} frames: it must be at least 1")
-        _require(
-            synthesis >= 2 * hop and synthesis % hop == 0,
-            f"synthesis window of {synthesis} frames: it must be two or more whole hops of {hop}",
-        )
-        _require(
-            self.spectral_frames >= 1, f"{self.spectral_frames} spectral frames per call: take at least 1"
-        )
-        _require(
-            self.lookahead_hops >= 0, f"look-ahead of {self.lookahead_hops} hops: it must not be negative"
-        )
-
-    @property
-    def call_frames(self) -> int:
-        """Frames that one call takes and gives: the hop of the separator."""
-        return self.spectral_frames * self.hop_frames
-
-    @property
-    def latency_frames(self) -> int:
-        """Algorithmic latency S + (T - 1)H + aH."""
-        return self.synthesis_frames + (self.spectral_frames - 1 + self.lookahead_hops) * self.hop_frames
-
-
-@dataclass(frozen=True)
 class WindowedFraming:
     """Framing of a checkpoint on sliding windows.
 
@@ -111,11 +67,6 @@ class WindowedFraming:
     def latency_frames(self) -> int:
         """Algorithmic latency A + X + H."""
         return self.lookahead_frames + self.fade_frames + self.hop_frames
-
-    @property
-    def evaluated_spectral_frames(self) -> int:
-        """Spectral frames that reach into one contribution: floor((H + X + n_fft - 2) / stft_hop) + 1."""
-        return (self.hop_frames + self.fade_frames + self.fft_frames - 2) // self.stft_hop_frames + 1
 
 
 def frames_to_ms(frames: float, sample_rate_hz: float) -> float:
