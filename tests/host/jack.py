@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -63,21 +64,32 @@ def jack_server(rate_hz: int, block_frames: int, mode: str = WAITS) -> Iterator[
         remove_leftovers(name)
 
 
+class NoServerError(RuntimeError):
+    """A test server that did not come up, with what it said."""
+
+
 def fork_server(name: str, rate_hz: int, block_frames: int, mode: str = WAITS) -> subprocess.Popen[bytes]:
     """A server called `name` that takes clients when this returns; end it with `stop`."""
     command = f"jackd -n {name} -m {mode} -t 5000 -d dummy -r {rate_hz} -p {block_frames}"
-    process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_server(name)
-    except subprocess.CalledProcessError:
+    with tempfile.TemporaryFile() as said:  # the server keeps its own handle
+        process = subprocess.Popen(command.split(), stdout=said, stderr=subprocess.STDOUT)
+        if comes_up(name, process):
+            return process
         stop(process)
-        raise
-    return process
+        said.seek(0)
+        raise NoServerError(f"{command}\n{said.read().decode(errors='replace')[-2000:]}")
 
 
-def wait_for_server(name: str) -> None:
+def comes_up(name: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server takes clients; False when it ends before or takes too long."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["jack_wait", "-s", name, "-w", "-t", "10"], check=True, **quiet)  # type: ignore[call-overload]
+    for _ in range(10):
+        if process.poll() is not None:
+            return False
+        answer = subprocess.run(["jack_wait", "-s", name, "-w", "-t", "1"], **quiet)  # type: ignore[call-overload]
+        if answer.returncode == 0:
+            return True
+    return False
 
 
 def remove_leftovers(name: str) -> None:
