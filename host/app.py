@@ -161,7 +161,8 @@ class Bridge:
         spec = ChildSpec(
             name,
             f"host.{name}_process",
-            (self.session.name, json.dumps(options)),
+            (json.dumps(options),),
+            {"session": self.session.name},
             lambda: health.seconds_since_beat(role),
         )
         return Child(spec, self._child_state, self._child_message)

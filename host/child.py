@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from host.errors import one_line
@@ -16,6 +17,7 @@ from streaming.session import Session
 Message = dict[str, Any]
 
 URGENT = -11  # the nice value that desktop audio servers give themselves
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -60,22 +62,29 @@ def read_messages(
 def raise_priority() -> None:
     """Ask to be scheduled before ordinary work; where that is not permitted, stay as it is.
 
-    Not real-time scheduling: a model that needs a whole core must not take it from the system.
+    Not real-time scheduling: a model that needs a whole core must not take it from the system. A child leads
+    a session, and Linux weighs whole sessions first: there the nice value alone would change nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, 0, URGENT)
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text(str(URGENT))
 
 
 def run_child(work: Callable[[Session, Message], None], arguments: list[str]) -> int:
-    """Do `work` in the session that `arguments` (SEGMENT_NAME JSON) name; the process's exit code.
+    """Do `work` with the options that `arguments` hold as JSON, in the session that stdin's first line names.
 
-    0 when the work came to its end, 2 after an `error` event with a one-line reason.
+    The exit code: 0 when the work came to its end or nobody wants it, 2 after an `error` event with a
+    one-line reason.
 
     Threads: the process's main thread.
     """
+    first = parse_message(sys.stdin.readline())
+    if first is None:
+        return 0
     try:
-        with contextlib.closing(Session.attach(arguments[0])) as session:
-            work(session, json.loads(arguments[1]))
+        with contextlib.closing(Session.attach(first["session"])) as session:
+            work(session, json.loads(arguments[0]))
     except (OSError, ValueError, RuntimeError) as error:
         emit("error", reason=one_line(error))
         return 2

@@ -1,7 +1,8 @@
 """The one process that owns the registry: OSC and keys in, the callback's snapshot and feedback out.
 
-Run as `python -m host.control_process SEGMENT_NAME JSON` with `{"host": "127.0.0.1", "port": 9100}`.
-Takes `{"set": path, "value": v}` and `{"preset": name}` as JSON lines on stdin; the end of stdin ends it.
+Run as `python -m host.control_process JSON` with `{"host": "127.0.0.1", "port": 9100}`; stdin's first line
+names the session. Takes `{"set": path, "value": v}` and `{"preset": name}` as further lines; the end of stdin
+ends it.
 Prints the events `ready` (port, values), `changed` (path, value), `refused` (reason) and `error` (reason).
 """
 

@@ -1,8 +1,8 @@
 """The process that runs effect chains: raw stems in, wet stems out.
 
-Run as `python -m host.plugin_process SEGMENT_NAME JSON` with `{"chains": {stem: [effect tables]}}`, the
-chains of exactly those stems that the session says are chained. The end of stdin ends it. Prints the events
-`ready` (held_frames by stem), `failed` (stem and reason; once each) and `error` (reason).
+Run as `python -m host.plugin_process JSON` with `{"chains": {stem: [effect tables]}}`, the chains of exactly
+those stems that the session says are chained. Stdin's first line names the session, its end ends the process.
+Prints the events `ready` (held_frames by stem), `failed` (stem and reason; once each) and `error` (reason).
 """
 
 from __future__ import annotations

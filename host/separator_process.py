@@ -1,16 +1,17 @@
 """The process in which the model works: the dry timeline in, the raw stem timelines out.
 
-Run as `python -m host.separator_process SEGMENT_NAME JSON` with `{"model": ...}`. The end of
-stdin ends it. Prints the events `ready` and `error` (reason).
+Run as `python -m host.separator_process JSON` with `{"model": ...}`; stdin's first line names the session,
+its end ends the process. Prints the events `ready` and `error` (reason).
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 
 from host.child import Message, emit, raise_priority, read_messages, run_child
-from host.models import open_separator
+from host.models import SIGNATURE, open_separator
 from streaming.session import Session
 from streaming.worker import PATIENCE_HOPS, HopWorker, compile_loop, run
 
@@ -46,5 +47,12 @@ def separate(session: Session, options: Message) -> None:
     stage.close()
 
 
+def import_model_room(arguments: list[str]) -> None:
+    """Import what the model will need: when launched early, while the parent is still importing itself."""
+    if json.loads(arguments[0])["model"] != SIGNATURE:
+        import model.separators  # noqa: F401
+
+
 if __name__ == "__main__":
+    import_model_room(sys.argv[1:])
     sys.exit(run_child(separate, sys.argv[1:]))

@@ -1,7 +1,6 @@
 """Children of the audio process: started, watched, replaced, and sent away in order.
 
-A child is `python -m MODULE ARGUMENTS` in a session of its own, so that a Ctrl-C meant for the audio process
-does not reach it before the sound has faded. It lives as long as its stdin is open, says what happens as JSON
+A child lives as long as its stdin is open, says what happens as JSON
 lines on stdout, and beats its heart in shared memory. One that exits, hangs or never gets ready is replaced;
 the audio plays on meanwhile.
 """
@@ -11,16 +10,15 @@ from __future__ import annotations
 import collections
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from host.child import Message, read_messages
+from host.launch import launch
 
 POLL_S = 0.05
 HUNG_S = 2.0  # no heart-beat for this long while running
@@ -48,12 +46,14 @@ class Lifecycle(Enum):
 class ChildSpec:
     """How to start a child, and how to see that it lives.
 
-    `beat_age_s` gives the age of its last heart-beat in seconds.
+    `first_message` is sent to every incarnation; `beat_age_s` gives the age of its last heart-beat in
+    seconds.
     """
 
     name: str
     module: str
     arguments: tuple[str, ...]
+    first_message: Message
     beat_age_s: Callable[[], float]
 
 
@@ -185,15 +185,8 @@ class Child:
         self._ready = threading.Event()
         self._said_reason = ""
         self._stderr.clear()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", self.spec.module, *self.spec.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent.parent,
-            start_new_session=True,
-        )
+        self._process = launch(self.spec.module, *self.spec.arguments)
+        self.send(self.spec.first_message)
         assert self._process.stdout is not None and self._process.stderr is not None
         ready = self._ready
         drain = threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True)

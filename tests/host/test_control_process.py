@@ -1,15 +1,15 @@
 """The control process as its parent sees it: JSON lines, published records, OSC; killed and started again."""
 
+import io
 import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from host.child import run_child
 from host.control_process import control
+from host.launch import launch
 from host.osc import Message, decode, encode
 from host.registry import Registry
 from streaming.health import CALLBACK, CONTROL, LATE_HOPS, XRUNS
@@ -32,16 +32,8 @@ class Child:
     """A control process on a free port, with its ready event read."""
 
     def __init__(self, session, **options):
-        command = [
-            sys.executable,
-            "-m",
-            "host.control_process",
-            session.name,
-            json.dumps({"port": 0} | options),
-        ]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self.process = launch("host.control_process", json.dumps({"port": 0} | options))
+        self.tell({"session": session.name})
         self.ready = self.next_event()
 
     def __enter__(self):
@@ -169,7 +161,8 @@ def test_a_taken_port_ends_in_one_error_event(session):
         assert second.leave() == (2, [])
 
 
-def test_a_session_that_is_not_there_ends_in_one_error_event(capsys):
-    assert run_child(control, ["no-such-segment", "{}"]) == 2
+def test_a_session_that_is_not_there_ends_in_one_error_event(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"session": "no-such-segment"}\n'))
+    assert run_child(control, ["{}"]) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["event"] == "error"

@@ -1,14 +1,13 @@
 """The plugin process over a real session: wet stems are the offline chain, failures stay with their stem."""
 
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pedalboard
 import pytest
 
+from host.launch import launch
 from host.plugin_process import build_stages, build_workers, failure_reporter
 from host.plugins import build_effect
 from streaming.health import HOPS, INVALID_HOPS, JOINS, PLUGINS
@@ -56,11 +55,10 @@ class Child:
     """A plugin process, with its first event read."""
 
     def __init__(self, session, chains):
-        command = [sys.executable, "-m", "host.plugin_process", session.name, json.dumps({"chains": chains})]
         self.session = session
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self.process = launch("host.plugin_process", json.dumps({"chains": chains}))
+        self.process.stdin.write(json.dumps({"session": session.name}) + "\n")
+        self.process.stdin.flush()
         self.first = json.loads(self.process.stdout.readline())
 
     def __enter__(self):
