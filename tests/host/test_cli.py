@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from host.cli import COMMANDS, main
+from model.catalogue import resolve
 
 
 def run(*arguments):
@@ -43,3 +44,13 @@ def test_every_help_opens(command) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "--help" in result.stdout
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 1000, 3_000_000])
+def test_latency_refuses_a_model_whose_weights_are_cut_off(tmp_path, missing_bytes) -> None:
+    weights = resolve("builtin").read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights[:-missing_bytes])
+    result = run("latency", "--model", str(cut))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1 and "get it again" in result.stderr
