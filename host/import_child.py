@@ -56,15 +56,14 @@ def read_weights(source: Path) -> dict[str, Tensor]:
 
     from model.published import unwrap
 
-    try:
-        with torch.serialization.safe_globals([(Margin, name) for name in MARGIN_NAMES]):
-            content = torch.load(source, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise WeightsError("it unpacks to far more than its size") from None
-    except OSError:
-        raise
-    except Exception as error:
-        raise WeightsError(_reason(error)) from None
+    margins = torch.serialization.safe_globals([(Margin, name) for name in MARGIN_NAMES])
+    with source.open("rb") as file, margins:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise WeightsError("it unpacks to far more than its size") from None
+        except Exception as error:
+            raise WeightsError(_reason(error)) from None
     return {name: tensor.detach() for name, tensor in unwrap(content).items()}
 
 

@@ -93,8 +93,8 @@ def import_own(
 
 def merged(from_yaml: dict[str, Any], other: dict[str, Any], other_name: str) -> dict[str, Any]:
     """Both together. Raises ImportRefusedError, naming both values, where they differ."""
-    for name in from_yaml.keys() & other.keys():
-        if from_yaml[name] != other[name]:
+    for name in from_yaml:
+        if name in other and from_yaml[name] != other[name]:
             raise ImportRefusedError(
                 f"{name} is {from_yaml[name]} in the YAML but {other[name]} by {other_name};"
                 " correct the one that is wrong, or import the file under an --id of your own"

@@ -161,8 +161,8 @@ def configure(shapes: Shapes, stated: Mapping[str, Any]) -> RoformerConfig:
 
 
 def _refuse_contradictions(found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
-    for name in found.keys() & stated.keys():
-        if found[name] != stated[name]:
+    for name in found:
+        if name in stated and found[name] != stated[name]:
             raise PublishedError(
                 f"{name} is {stated[name]} in the configuration but {found[name]} in the weights;"
                 " give the YAML that belongs to them"
