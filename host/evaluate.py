@@ -19,8 +19,9 @@ from host.musdb import STEMS, TrueSong, read_song, song_folders, sum_of
 from host.options import device_option, json_option, model_option, stems_option
 from host.outputs import results_folder, write_bytes, write_text
 from host.progress import Advance, file_bars
+from host.renderers import Renderer, open_renderer, stem_indices
 from host.score_report import Row, Scores, as_table, picture_of, summarise
-from host.separate import Renderer, open_renderer, separate_channels, stem_indices
+from host.stems import separate_channels
 from model.metrics import chunk_median_sdr_db, sdr_db, si_sdr_or_none
 from streaming.separator import Audio
 

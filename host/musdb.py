@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from host.audio_files import FORMATS
+from host.audio_files import FORMATS, read_audio
 from host.errors import UserError
-from host.separate import read_finite
 from streaming.separator import Audio
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -46,7 +45,7 @@ def song_folders(data: Path) -> dict[str, Path]:
 def read_song(folder: Path) -> TrueSong:
     """Read the stems, and the mixture where there is one: else it is their sum.
 
-    Errors: MusdbError where a stem is missing or differs in rate, channels or length; those of `read_finite`.
+    Errors: MusdbError where a stem is missing or differs in rate, channels or length; those of `read_audio`.
     """
     missing = [name for name in STEMS if _find(folder, name) is None]
     if missing:
@@ -55,7 +54,7 @@ def read_song(folder: Path) -> TrueSong:
     stems: dict[str, Audio] = {}
     rate_hz = 0
     for name, path in paths.items():
-        stems[name], stem_rate_hz = read_finite(path)
+        stems[name], stem_rate_hz = read_audio(path)
         rate_hz = rate_hz or stem_rate_hz
         _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
     mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems, STEMS)

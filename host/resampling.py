@@ -8,6 +8,7 @@ frame from a fixed table instead: as many frames out as the hop has, at once, at
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -28,19 +29,18 @@ class ResamplingError(ValueError):
     """Rates that cannot be bridged, in one line."""
 
 
-def resample(audio: Audio, from_hz: int, to_hz: int, frames: int | None = None) -> Audio:
-    """A whole recording [channels, frames] at another rate, in place in time; exactly `frames` long.
+def resample_pieces(pieces: Iterable[Audio], from_hz: int, to_hz: int, channels: int) -> Iterator[Audio]:
+    """A recording, [channels, frames] at a time, at another rate and in place in time.
 
-    `frames` defaults to the length times the ratio, rounded up. The same rate copies to the bit.
+    The length is the old one times the ratio, rounded to a frame. The same rate passes through to the bit.
     """
-    if frames is None:
-        frames = -(-audio.shape[1] * to_hz // from_hz)
-    result = np.zeros((audio.shape[0], frames), np.float32)
-    same = from_hz == to_hz
-    samples = audio if same else soxr.resample(np.ascontiguousarray(audio.T), from_hz, to_hz, "VHQ").T
-    kept = min(frames, samples.shape[1])
-    result[:, :kept] = samples[:, :kept]
-    return result
+    if from_hz == to_hz:
+        yield from pieces
+        return
+    stream = soxr.ResampleStream(from_hz, to_hz, channels, "float32", "VHQ")
+    for piece in pieces:
+        yield stream.resample_chunk(np.ascontiguousarray(piece.T)).T
+    yield stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
 
 
 class HopResampler:

@@ -4,225 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from host.audio_files import AudioFileWarning, read_audio, write_audio
-from host.errors import USER_ERROR, UserError, complain, guarded, is_expected, one_line
-from host.models import SIGNATURE, signature_separator
+from host.errors import USER_ERROR, complain, guarded, is_expected, one_line
+from host.library import Job, LibraryError, Outcome, assign_folders, find_inputs, finished
+from host.models import from_anywhere
+from host.options import device_option, json_option, model_option, stems_option
 from host.outputs import writable_folder
-from host.progress import Advance, file_bars
-from host.resampling import resample
-from host.settings import DEFAULT_MODEL
-from streaming.separator import Audio, Separator
-
-DEVICES = ("cpu", "cuda", "auto")
-PARTS = {
-    5: ((0, 1), (2,), (3, 4)),
-    6: ((0, 1), (2,), (3,), (4, 5)),
-    8: ((0, 1), (2,), (3,), (4, 5), (6, 7)),
-}
-"""Which channels of 5.0, 5.1 and 7.1 belong together: sides in pairs, centre and LFE alone."""
-
-Render = Callable[[Audio, int, Advance], Audio]
-"""(audio [channels, frames], rate in Hz, progress) -> the wanted stems [stems, channels, frames]."""
-
-
-class SeparateError(UserError):
-    """Something that cannot be separated as asked."""
-
-
-@dataclass(frozen=True)
-class Renderer:
-    """A model ready to separate whole files; `channels` is what `render` takes at a time."""
-
-    stem_names: tuple[str, ...]
-    channels: int
-    render: Render
-
-
-def open_renderer(model: str, device: str, wanted: Sequence[str]) -> Renderer:
-    """Load a model for the `wanted` stems; all where none is named.
-
-    Errors: SeparateError, CatalogueError, CheckpointError.
-    """
-    if model == SIGNATURE:
-        names = signature_separator(44100).stem_names
-        chosen = stem_indices(names, wanted, model)
-        return Renderer(tuple(names[i] for i in chosen), 2, _signature_render(chosen))
-    import torch  # takes over a second
-
-    from model.checkpoint import load_model
-
-    torch.set_num_threads(1)  # products this small wait for threads: two took 7 times as long on busy cores
-    network = load_model(model)[0].to(torch_device(device))
-    names = network.config.stem_names
-    chosen = stem_indices(names, wanted, model)
-    return Renderer(
-        tuple(names[i] for i in chosen), network.config.channels, _network_render(network, chosen)
-    )
-
-
-def stem_indices(names: Sequence[str], wanted: Sequence[str], model: str) -> list[int]:
-    """Where the wanted stems stand among the model's; all of them where none is named."""
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise SeparateError(
-            f"Model '{model}' has no stem '{unknown[0]}'; choose from its stems: {', '.join(names)}."
-        )
-    return [names.index(name) for name in dict.fromkeys(wanted or names)]
-
-
-def torch_device(device: str) -> str:
-    """`auto` resolved to what this machine has. Errors: SeparateError."""
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise SeparateError(
-            "No CUDA device can be used here: choose --device cpu, or see `stembridge doctor`."
-        )
-    return ("cuda" if has_cuda else "cpu") if device == "auto" else device
-
-
-def _signature_render(chosen: list[int]) -> Render:
-    def render(audio: Audio, rate_hz: int, progress: Advance) -> Audio:
-        return render_by_hops(signature_separator(rate_hz), audio, progress)[chosen]
-
-    return render
-
-
-def _network_render(network: Any, chosen: list[int]) -> Render:
-    from model.offline import separate as separate_whole
-
-    model_rate_hz = network.config.sample_rate_hz
-
-    def render(audio: Audio, rate_hz: int, progress: Advance) -> Audio:
-        stems = separate_whole(network, resample(audio, rate_hz, model_rate_hz), progress)[chosen]
-        lines = stems.reshape(-1, stems.shape[-1])
-        return resample(lines, model_rate_hz, rate_hz, audio.shape[1]).reshape(*stems.shape[:2], -1)
-
-    return render
-
-
-def render_by_hops(separator: Separator, audio: Audio, progress: Advance) -> Audio:
-    """Crank a live separator over `audio` [channels, frames]: [stems, channels, frames], latency removed.
-
-    Threads: one.
-    """
-    hop, latency, frames = separator.hop_frames, separator.latency_frames, audio.shape[1]
-    hops = -(-(frames + latency) // hop)
-    padded = np.pad(audio, ((0, 0), (0, hops * hop - frames)))
-    stems = np.empty((len(separator.stem_names), audio.shape[0], hops * hop), np.float32)
-    contribution = np.empty((*stems.shape[:2], hop), np.float32)
-    for start in range(0, hops * hop, hop):
-        separator.separate(padded[:, start : start + hop], contribution)
-        stems[..., start : start + hop] = contribution
-        progress((start + hop) / (hops * hop))
-    first = latency - hop
-    return stems[..., first : first + frames]
-
-
-def parts_of(channels: int, at_a_time: int) -> list[tuple[int, ...]]:
-    """Which channels are separated together: pairs for a stereo model, an odd last one alone."""
-    if at_a_time == 1:
-        return [(channel,) for channel in range(channels)]
-    if channels in PARTS:
-        return list(PARTS[channels])
-    return [tuple(range(first, min(first + 2, channels))) for first in range(0, channels, 2)]
-
-
-def separate_channels(renderer: Renderer, audio: Audio, rate_hz: int, progress: Advance) -> Audio:
-    """All channels of `audio` [channels, frames] into [stems, channels, frames].
-
-    A lone channel goes to both sides of a stereo model; its stem is the mean of both.
-    """
-    stems = np.empty((len(renderer.stem_names), *audio.shape), np.float32)
-    parts = parts_of(audio.shape[0], renderer.channels)
-    for index, part in enumerate(parts):
-        wide = np.repeat(audio[list(part)], renderer.channels // len(part), axis=0)
-        done = renderer.render(wide, rate_hz, _share(progress, index, len(parts)))
-        stems[:, list(part)] = done if len(part) == wide.shape[0] else done.mean(axis=1, keepdims=True)
-    return stems
-
-
-def _share(progress: Advance, index: int, count: int) -> Advance:
-    return lambda done: progress((index + done) / count)
-
-
-def read_finite(path: Path) -> tuple[Audio, int]:
-    """Read a file; one that holds NaN or infinity is refused. Errors: AudioFileError, SeparateError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", AudioFileWarning)
-        try:
-            return read_audio(path)
-        except AudioFileWarning:
-            raise SeparateError(
-                f"{path}: holds samples that are NaN or infinite; export it again from where it was made."
-            ) from None
-
-
-def output_names(inputs: Sequence[Path]) -> list[str]:
-    """A folder name for each input: its name without suffix, then NAME-2, NAME-3 where names meet.
-
-    Names that differ in case only count as the same, since some file systems think so.
-    """
-    taken: set[str] = set()
-    names = []
-    for path in inputs:
-        name, number = path.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def separate_file(
-    path: Path, folder: Path, renderer: Renderer, inputs: Sequence[Path], progress: Advance
-) -> dict[str, Any]:
-    """One file to `folder`/STEM.wav; what was done, as JSON values."""
-    started = time.perf_counter()
-    targets = {name: folder / f"{name}.wav" for name in renderer.stem_names}
-    _spare_inputs(targets.values(), inputs)
-    audio, rate_hz = read_finite(path)
-    stems = separate_channels(renderer, audio, rate_hz, progress)
-    for target, stem in zip(targets.values(), stems, strict=True):
-        write_audio(target, stem, rate_hz)
-    return {
-        "input": str(path),
-        "outputs": {name: str(target) for name, target in targets.items()},
-        "sample_rate_hz": rate_hz,
-        "channels": audio.shape[0],
-        "frames": audio.shape[1],
-        "duration_s": audio.shape[1] / rate_hz,
-        "elapsed_s": time.perf_counter() - started,
-    }
-
-
-def _spare_inputs(targets: Any, inputs: Sequence[Path]) -> None:
-    sources = {path.resolve() for path in inputs}
-    for target in targets:
-        if target.resolve() in sources:
-            raise SeparateError(f"{target} is an input and would be overwritten; choose another --out.")
-
-
-def _stem_list(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-def _device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if value not in DEVICES:
-        complain(SeparateError(f"There is no device '{value}'; choose one of {', '.join(DEVICES)}."))
-        sys.exit(USER_ERROR)
-    return value
+from host.progress import LibraryBars, library_bars
+from host.renderers import DEFAULT_OVERLAP, PRECISIONS, RECIPES, Quality, SeparateError
+from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 
 
 @click.command(short_help="Separate audio files into stems.")
@@ -235,63 +30,183 @@ def _device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     type=click.Path(path_type=Path),
     help="Where the stems go, as DIR/NAME/STEM.wav.",
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`.")
+@model_option
+@stems_option
+@click.option("--residual", is_flag=True, help="Also write what the written stems leave of the input.")
 @click.option(
-    "--stems", metavar="A,B", default="", callback=_stem_list, help="Only these stems; all by default."
+    "--format",
+    "container",
+    type=click.Choice(["wav", "flac"]),
+    default="wav",
+    show_default=True,
+    help="Kind of the files.",
 )
 @click.option(
-    "--device",
-    metavar="|".join(DEVICES),
+    "--bits", type=click.Choice(BIT_CHOICES), help="Sample format; float for WAV, 24 for FLAC by default."
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(RECIPES),
+    default="msst",
+    show_default=True,
+    help="How chunks are joined: cross-faded, or 8 s every 4 s averaged.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(1, 64),
+    help=f"Chunks that every moment is in (msst); {DEFAULT_OVERLAP} by default, 2 is twice as fast.",
+)
+@click.option(
+    "--tta", is_flag=True, help="Average with channels swapped and polarity turned; 3 times as slow."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    callback=_device,
-    help="Where the model runs; auto takes a GPU where there is one.",
+    help="Of layers and attention; auto is fp16 on a GPU, else fp32.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Chunks computed at a time."
+)
+@device_option
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Processor threads; all by default, 1 with --cluster."
+)
+@click.option("--overwrite", is_flag=True, help="Redo files that are done already.")
+@click.option(
+    "--cluster",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Share the files out on Ray: on this machine, or on the cluster at HOST:PORT.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), help="Models on the cluster; as many as fit by default."
+)
+@json_option
 @guarded
-def separate(
-    inputs: tuple[Path, ...], out: Path, model: str, stems: tuple[str, ...], device: str, as_json: bool
-) -> None:
-    """Separate audio files into stems, as fast as the machine can.
+def separate(inputs: tuple[Path, ...], out: Path, as_json: bool, **chosen: Any) -> None:
+    """Separate audio files into stems: files, folders, patterns and playlists (M3U, PLS).
 
     \b
     Examples:
       stembridge separate song.flac
-      stembridge separate *.wav --out stems --stems vocals,drums
-      stembridge separate talk.mp3 --model mine.safetensors --json
+      stembridge separate music/ --out stems --stems vocals --residual
+      stembridge separate "music/**/*.flac" party.m3u --model mine.safetensors --overlap 2
+      stembridge separate music/ --format flac --bits 24 --cluster
 
-    Any rate from 8 to 192 kHz and any number of channels; stems have the input's rate, channels and length
-    to the frame, as 32-bit float WAV. A stereo model gets channels in pairs; a mono file, a centre or an LFE
-    goes to both of its sides. NAME is the file's name without suffix; where two inputs share it, the later
-    one becomes NAME-2. Existing stems are replaced once their successor is whole. A file that cannot be
-    separated is reported and skipped; the exit code is 2 then.
+    Any rate from 8 to 192 kHz and any number of channels; stems have the input's rate, channels, text tags
+    and length to the frame. A stereo model gets channels in pairs; a mono file, a centre or an LFE goes to
+    both of its sides. Float never clips; for 24 and 16 bits all stems of a file get one common gain where
+    one would clip.
+
+    NAME is the file's name without suffix, below a folder its path there; where two meet, the later one
+    becomes NAME-2. A finished folder holds separation.json: run the same command again, after whatever
+    stopped it, and only what is missing is done. A file that cannot be separated is reported and skipped; the
+    exit code is 2 then.
+
+    With --cluster every worker needs stembridge and the same paths. Results are the same to the bit for the
+    same --threads. Put it last, or write --cluster=ADDRESS: a word after it is taken for the address.
     """
-    renderer = open_renderer(model, device, stems)
-    writable_folder(out)
-    done: list[dict[str, Any]] = []
-    failed: list[tuple[Path, Exception]] = []
-    with file_bars() as open_bar:
-        for number, (path, name) in enumerate(zip(inputs, output_names(inputs), strict=True), 1):
-            bar = open_bar(f"{number}/{len(inputs)} {path.name}")
-            try:
-                done.append(separate_file(path, out / name, renderer, inputs, bar))
-            except (ValueError, RuntimeError, OSError) as error:
-                if not is_expected(error):
-                    raise
-                failed.append((path, error))
-    for _, reason in failed:  # now that no bar is drawn over them
-        complain(reason)
-    report(done, [{"input": str(path), "error": one_line(reason)} for path, reason in failed], as_json)
-    if failed:
+    order = order_of(chosen)
+    found, failed = find_inputs(inputs, out)
+    settings = order.settings()
+    jobs = assign_folders(found, out)
+    kept = {} if chosen["overwrite"] else {job: finished(job, settings) for job in jobs}
+    to_do = [job for job in jobs if not kept.get(job)]
+    outcomes = list(_run(to_do, order, settings, out, chosen)) if to_do else []
+    report(outcomes, [job for job in jobs if kept.get(job)], failed, as_json)
+    if failed or any(outcome.error for outcome in outcomes):
         sys.exit(USER_ERROR)
 
 
-def report(done: list[dict[str, Any]], failed: list[dict[str, str]], as_json: bool) -> None:
-    """Say on stdout what was made."""
+def order_of(chosen: dict[str, Any]) -> Order:
+    """What the options ask for. Errors: SeparateError, CatalogueError."""
+    quality = Quality(
+        recipe=chosen["recipe"],
+        overlap=chosen["overlap"],
+        tta=chosen["tta"],
+        precision=chosen["precision"],
+        batch=chosen["batch"],
+        threads=chosen["threads"] or (1 if chosen["cluster"] else 0),
+    )
+    form = StemFormat(chosen["container"], chosen["bits"], chosen["residual"])
+    return Order(from_anywhere(chosen["model"]), chosen["device"], chosen["stems"], quality, form)
+
+
+def _run(
+    jobs: Sequence[Job], order: Order, settings: dict[str, Any], out: Path, chosen: dict[str, Any]
+) -> Iterator[Outcome]:
+    if chosen["cluster"]:
+        from host.cluster import run_on_cluster
+
+        writable_folder(out)
+        with library_bars(len(jobs)) as bars:
+            yield from run_on_cluster(jobs, order, settings, bars, chosen["cluster"], chosen["workers"])
+        return
+    renderer = order.open()
+    writable_folder(out)
+    with library_bars(len(jobs)) as bars:
+        for job in jobs:
+            yield _separated(job, order, settings, renderer, bars)
+
+
+def _separated(job: Job, order: Order, settings: dict[str, Any], renderer: Any, bars: LibraryBars) -> Outcome:
+    try:
+        work = separate_file(job, renderer, order.form, settings)
+        while True:
+            bars.advance(job.source, next(work))
+    except StopIteration as end:
+        return Outcome(job, end.value)
+    except (ValueError, RuntimeError, OSError) as error:
+        if not is_expected(error):
+            raise
+        return Outcome(job, error=one_line(error))
+    finally:
+        bars.end(job.source)
+
+
+def report(
+    outcomes: Sequence[Outcome],
+    kept: Sequence[Job],
+    failed: Sequence[tuple[Path, LibraryError]],
+    as_json: bool,
+) -> None:
+    """Say on stdout what was made, and on stderr what was not."""
+    reasons = [(path, one_line(error)) for path, error in failed]
+    reasons += [(outcome.job.source, outcome.error) for outcome in outcomes if outcome.error]
+    for _, reason in reasons:
+        complain(SeparateError(reason))
+    done = [as_row(outcome.job, outcome.record) for outcome in outcomes if outcome.record]
     if as_json:
-        click.echo(json.dumps({"separated": done, "failed": failed}))
+        told = {
+            "separated": done,
+            "done_before": [{"input": str(job.source), "folder": str(job.folder)} for job in kept],
+            "failed": [{"input": str(path), "error": reason} for path, reason in reasons],
+        }
+        click.echo(json.dumps(told))
         return
     for row in done:
-        folder = Path(next(iter(row["outputs"].values()))).parent
-        speed = row["duration_s"] / row["elapsed_s"]
-        click.echo(f"{row['input']} -> {folder}: {', '.join(row['outputs'])} ({speed:.1f} x real time)")
+        click.echo(in_words(row))
+    if kept:
+        click.echo(f"{len(kept)} done before with these settings; --overwrite does them again.")
+
+
+def as_row(job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    """A record as `--json` shows it."""
+    facts = ("sample_rate_hz", "channels", "frames", "duration_s", "elapsed_s", "gain_db", "tagged")
+    outputs = {name: str(job.folder / file) for name, file in record["files"].items()}
+    return {"input": str(job.source), "outputs": outputs, **{name: record[name] for name in facts}}
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """A row in one line, and a second one where the level had to be lowered."""
+    folder = Path(next(iter(row["outputs"].values()))).parent
+    speed = row["duration_s"] / row["elapsed_s"]
+    line = f"{row['input']} -> {folder}: {', '.join(row['outputs'])} ({speed:.1f} x real time)"
+    if row["gain_db"] < 0:
+        line += (
+            f"\n  All stems are {-row['gain_db']:.2f} dB lower, else one would clip; --bits float keeps it."
+        )
+    return line

@@ -31,8 +31,8 @@ class Recipe:
     """How a signal is cut and put together again.
 
     A chunk of `chunk_frames` starts every `step_frames`; its weight rises and falls linearly over
-    `fade_frames`, except at the two ends of the signal. A signal longer than two borders is first reflected by
-    `border_frames` at both ends.
+    `fade_frames`, except at the two ends of the signal. A signal longer than two borders is first reflected
+    by `border_frames` at both ends.
     """
 
     chunk_frames: int
@@ -90,8 +90,8 @@ def separate_chunks(
 ) -> Iterator[Audio]:
     """Pieces [channels, frames] of a signal into its stems, [stems, channels, frames], piece by piece.
 
-    `batch` chunks go through `forward` at a time. Where no chunk has any weight, and where the network gives no
-    number, the stems are 0. Holds a few chunks, whatever the length. Threads: one at a time.
+    `batch` chunks go through `forward` at a time. Where no chunk has any weight, and where the network gives
+    no number, the stems are 0. Holds a few chunks, whatever the length. Threads: one at a time.
     """
     border, rest = recipe.border_frames, iter(pieces)
     first = next(rest, None)
@@ -153,7 +153,8 @@ def _overlap_add(forward: Forward, recipe: Recipe, pieces: Iterable[Audio], batc
 
 def _mean(total: Audio, weight: Audio) -> Audio:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(total / weight, nan=0.0, posinf=0.0, neginf=0.0)
+        mean: Audio = np.nan_to_num(total / weight, nan=0.0, posinf=0.0, neginf=0.0)
+    return mean
 
 
 def _separated(

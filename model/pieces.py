@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import tee
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Audio = NDArray[np.float32]
 
 Separate = Callable[[Iterable[Audio]], Iterator[Audio]]
-"""Pieces [channels, frames] of any lengths in, pieces [stems, channels, frames] out: as many frames in all."""
+"""Pieces [channels, frames] of any lengths in, pieces [stems, channels, frames] out: as many frames."""
 
 
 def rechunked(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
@@ -31,6 +31,31 @@ def rechunked(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
         yield np.concatenate(held, axis=-1)
 
 
+def of_length(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
+    """Exactly `frames` frames: what is over is left out, what is missing is silence."""
+    left, shape = frames, (0,)
+    for piece in pieces:
+        yield piece[..., :left]
+        left -= min(left, piece.shape[-1])
+        shape = piece.shape[:-1]
+    if left:
+        yield np.zeros((*shape, left), np.float32)
+
+
+def shared(pieces: Iterable[Audio], count: int) -> list[Iterator[Audio]]:
+    """The same pieces for `count` readers; only what one is ahead of another is held (`tee` holds 57 more)."""
+    source, queues = iter(pieces), [deque[Audio]() for _ in range(count)]
+
+    def read(queue: deque[Audio]) -> Iterator[Audio]:
+        while queue or (piece := next(source, None)) is not None:
+            if not queue:
+                for other in queues:
+                    other.append(piece)
+            yield queue.popleft()
+
+    return [read(queue) for queue in queues]
+
+
 def augmented(separate: Separate) -> Separate:
     """`separate` averaged over the audio, the same with its channels swapped, and with its polarity turned.
 
@@ -38,7 +63,7 @@ def augmented(separate: Separate) -> Separate:
     """
 
     def averaged(pieces: Iterable[Audio]) -> Iterator[Audio]:
-        plain, to_swap, to_turn = tee(pieces, 3)
+        plain, to_swap, to_turn = shared(pieces, 3)
         swapped = separate(piece[::-1] for piece in to_swap)
         turned = separate(-piece for piece in to_turn)
         for a, b, c in zip(separate(plain), swapped, turned, strict=True):

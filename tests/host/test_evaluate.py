@@ -13,8 +13,8 @@ from host.audio_files import write_audio
 from host.errors import UserError
 from host.evaluate import EvaluateError, Target, evaluate, score_song, targets
 from host.musdb import STEMS, TrueSong, read_song, song_folders
+from host.renderers import Renderer
 from host.score_report import as_table, picture_of, summarise
-from host.separate import Renderer
 from model.metrics import sdr_db
 
 RATE_HZ = 8000
@@ -52,10 +52,11 @@ def mixed(scale_of, song):
     """A renderer whose stems are the true ones plus an error of -20 dB, times a scale for each name."""
     noise = 0.01 * np.random.default_rng(9).standard_normal((2, FRAMES))
 
-    def render(audio, rate_hz, progress):
-        return np.stack([(s * (song.stems[n] + noise)).astype(np.float32) for n, s in scale_of.items()])
+    def separated(pieces):
+        assert sum(piece.shape[1] for piece in pieces) == FRAMES
+        yield np.stack([(s * (song.stems[n] + noise)).astype(np.float32) for n, s in scale_of.items()])
 
-    return Renderer(tuple(scale_of), 2, render)
+    return Renderer(tuple(scale_of), 2, RATE_HZ, separated)
 
 
 def test_every_measure_says_what_it_stands_for() -> None:
