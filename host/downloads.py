@@ -22,7 +22,6 @@ from host.progress import Advance
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 MOST_REDIRECTS = 5
-PIECE_BYTES = 1 << 18
 SLOWEST_BYTES_PER_S = 256.0
 PROGRESS_BYTES = 1 << 20
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
@@ -177,17 +176,13 @@ class _Job:
     @contextmanager
     def _response(self, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """The answer after redirects, every one of which is checked like the first address."""
-        address = self.address
+        address = check_address(self.address, from_here=True)
         from_here = urlsplit(address).hostname in LOOPBACK
         for _ in range(MOST_REDIRECTS + 1):
-            try:
-                request = self.client.build_request("GET", check_address(address, from_here), headers=headers)
-            except httpx.InvalidURL:
-                raise self._error("leads to an address that is none; look for another one") from None
-            response = self.client.send(request, stream=True)
+            response = self._send(check_address(address, from_here), headers)
             try:
                 if response.status_code in REDIRECTS and "location" in response.headers:
-                    address = urljoin(address, response.headers["location"])
+                    address = self._led_to(address, response.headers["location"])
                     continue
                 self._check_status(response)
                 yield response
@@ -195,6 +190,19 @@ class _Job:
             finally:
                 response.close()
         raise self._error(f"redirects more than {MOST_REDIRECTS} times; look for another address")
+
+    def _send(self, address: str, headers: dict[str, str]) -> httpx.Response:
+        try:
+            request = self.client.build_request("GET", address, headers=headers)
+            return self.client.send(request, stream=True)
+        except (httpx.InvalidURL, ValueError):  # of this address, or of the one that it leads to
+            raise self._error("leads to an address that is none; look for another one") from None
+
+    def _led_to(self, address: str, location: str) -> str:
+        try:
+            return urljoin(address, location)
+        except ValueError:
+            raise self._error("leads to an address that is none; look for another one") from None
 
     def _check_status(self, response: httpx.Response) -> None:
         code = response.status_code
@@ -224,7 +232,7 @@ class _Job:
         """Append the body to the part; _BrokenError where it ends early, DownloadError where it goes on."""
         size, begun = start, time.monotonic()
         with self.partial.path.open("ab") as file:
-            for piece in response.iter_raw(PIECE_BYTES):
+            for piece in response.iter_raw():
                 size += len(piece)
                 if size > (self.most_bytes if total is None else total):
                     self.partial.forget()
