@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,8 @@ from typing import Any
 import click
 
 from host.errors import INTERRUPTED, UsageLine
+from host.launch import dismiss_early, launch_early
+from host.models import DEFAULT_MODEL, from_anywhere
 
 COMMANDS = {
     "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
@@ -25,6 +30,8 @@ COMMANDS = {
     "train": ("host.train:train", "Train the built-in model anew, or your own."),
 }
 
+LIVE = ("demo", "live")
+
 
 @contextmanager
 def _usage_in_one_line() -> Iterator[None]:
@@ -34,6 +41,17 @@ def _usage_in_one_line() -> Iterator[None]:
         raise
     except click.UsageError as error:
         raise UsageLine(error) from None
+
+
+def _launch_separator(arguments: list[str]) -> None:
+    """Start the separator that a command line will ask for, before anything else is imported."""
+    if not arguments or arguments[0] not in LIVE or {"-h", "--help"} & set(arguments):
+        return
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    with contextlib.suppress(ValueError, argparse.ArgumentError):  # the command itself says what is wrong
+        model = from_anywhere(parser.parse_known_args(arguments[1:])[0].model)
+        launch_early("host.separator_process", json.dumps({"model": model}))
 
 
 class LazyGroup(click.Group):
@@ -52,6 +70,13 @@ class LazyGroup(click.Group):
                 return super().invoke(ctx)
         except KeyboardInterrupt:  # while a command is still being imported
             sys.exit(INTERRUPTED)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.call_on_close(dismiss_early)
+        _launch_separator(args)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

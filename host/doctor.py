@@ -165,8 +165,7 @@ def check_governor() -> Finding:
 
 def check_model() -> Finding:
     """Whether the built-in model opens."""
-    from host.models import describe
-    from host.settings import DEFAULT_MODEL
+    from host.models import DEFAULT_MODEL, describe
 
     try:
         facts = describe(DEFAULT_MODEL, 44100)

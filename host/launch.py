@@ -36,6 +36,17 @@ def launch_early(module: str, *arguments: str) -> None:
         _early[command] = _started(command)
 
 
+def dismiss_early() -> None:
+    """Send away what was launched early and not asked for.
+
+    Threads: the main thread.
+    """
+    for process in _early.values():
+        process.kill()
+        process.communicate()
+    _early.clear()
+
+
 def launch(module: str, *arguments: str) -> subprocess.Popen[str]:
     """The process `python -m MODULE ARGUMENTS` with pipes; the one launched early, once, if there is one.
 

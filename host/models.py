@@ -9,6 +9,7 @@ from model.config import CausalConfig
 from model.header import read_header
 from streaming.separator import Separator, SignatureSeparator
 
+DEFAULT_MODEL = "builtin"
 SIGNATURE = "signature"
 SIGNATURE_HOP = 441  # frames at 44.1 kHz; whole at every usual rate
 

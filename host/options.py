@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from host.settings import DEFAULT_ALLOWANCE_MS, DEFAULT_MODEL
+from host.models import DEFAULT_MODEL
+from host.settings import DEFAULT_ALLOWANCE_MS
 
 DEVICES = ("cpu", "cuda", "auto")
 

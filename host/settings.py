@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from host.errors import UserError
+from host.models import DEFAULT_MODEL
 from host.osc import DEFAULT_HOST, DEFAULT_PORT
 from host.portaudio import CallbackKind, StreamSettings
 
 Fallback = Literal["dry", "silence"]
 
-DEFAULT_MODEL = "builtin"
 DEFAULT_ALLOWANCE_MS = 15.0
 UNKNOWN_BLOCK_FRAMES = 1024  # what a block is taken to be at most where no device has told
 

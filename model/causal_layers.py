@@ -88,7 +88,7 @@ class GatedAttention(nn.Module):
         qkv, gate = self.project(self.norm(x)).split_with_sizes(
             ((self.heads + 2) * self.dim_head, self.heads), dim=-1
         )
-        return qkv.unflatten(-1, (-1, self.dim_head)), gate.sigmoid().unsqueeze(-1)
+        return torch.unflatten(qkv, -1, (-1, self.dim_head)), gate.sigmoid().unsqueeze(-1)
 
     def rotated(self, qkv: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of [rows, positions, heads + 2, dim_head]: rotated queries [rows, heads, positions, dim_head]
@@ -165,7 +165,7 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int) -> Tenso
     block = -(-past_frames // 2)
     blocks = -(-length // block)
     padding = blocks * block - length
-    q = F.pad(q, (0, 0, 0, padding)).unflatten(2, (blocks, block)).permute(2, 0, 1, 3, 4).flatten(2, 3)
+    q = torch.unflatten(F.pad(q, (0, 0, 0, padding)), 2, (blocks, block)).permute(2, 0, 1, 3, 4).flatten(2, 3)
     k, v = (
         F.pad(t, (0, 0, past_frames, padding)).unfold(1, past_frames + block, block).permute(1, 0, 3, 2)
         for t in (k, v)
@@ -263,7 +263,7 @@ class BandFeatures(nn.Module):
     def _group(planes: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[batch, planes, spectral_frames, bins] -> [bands of the group, rows, dim]."""
         part = planes[..., group.first_bin : group.last_bin]
-        part = part.unflatten(-1, (group.bands, group.width)).permute(3, 0, 2, 1, 4)
+        part = torch.unflatten(part, -1, (group.bands, group.width)).permute(3, 0, 2, 1, 4)
         out: Tensor = net(part.reshape(group.bands, -1, planes.shape[1] * group.width))
         return out
 
@@ -292,10 +292,10 @@ class StemMasks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
         hidden = self.hidden(self.norm(x).permute(2, 0, 1, 3).flatten(1, 2)).tanh()
-        hidden = hidden.unflatten(-1, (self.stems, -1)).transpose(1, 2)
+        hidden = torch.unflatten(hidden, -1, (self.stems, -1)).transpose(1, 2)
         parts = [self._group(hidden, g, net) for g, net in zip(self.groups, self.outputs, strict=True)]
         masks = at_least_float32(torch.cat(parts, dim=-1)).softmax(0)
-        return masks.unflatten(1, (batch, frames)).permute(1, 0, 3, 2, 4)
+        return torch.unflatten(masks, 1, (batch, frames)).permute(1, 0, 3, 2, 4)
 
     def _group(self, hidden: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
         """[bands, stems, rows, hidden] -> [stems, rows, channels, bins of the group]."""

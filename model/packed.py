@@ -74,7 +74,7 @@ class PackedAttention(Packed):
         gates [bands, heads, 1]."""
         parts = torch.addmm(self.bias, normalised(x), self.weight)
         turning = (self.heads + 1) * self.dim_head
-        pairs = torch.view_as_complex(parts[:, :turning].unflatten(1, (self.heads + 1, -1, 2)))
+        pairs = torch.view_as_complex(torch.unflatten(parts[:, :turning], 1, (self.heads + 1, -1, 2)))
         turned = torch.view_as_real(pairs * rotations).flatten(-2)
         value, gate = parts[:, turning:].split_with_sizes(
             (self.dim_head, parts.shape[1] - turning - self.dim_head), dim=1
