@@ -71,14 +71,14 @@ def score_song(
     song: TrueSong, renderer: Renderer, scored: Sequence[Target], baselines: bool, progress: Advance
 ) -> list[Row]:
     """One row per target: the scores of the model and of the baselines."""
-    truths = np.stack([sum_of(song.stems, target.true) for target in scored])
+    truths = np.stack([sum_of(song.stems[name] for name in target.true) for target in scored])
     rows: list[Row] = [{"stem": target.stem} for target in scored]
     stems = separate_channels(renderer, song.mixture, song.rate_hz, progress)
-    _score(rows, "model", [stems[list(t.estimated)].sum(axis=0) for t in scored], truths, song.rate_hz)
-    if baselines:
-        del stems  # a song is hundreds of megabytes
-        for system, estimates in _baselines(song, scored):
-            _score(rows, system, estimates, truths, song.rate_hz)
+    estimates = [sum_of(stems[place] for place in target.estimated) for target in scored]
+    _score(rows, "model", estimates, truths, song.rate_hz)
+    del stems, estimates  # a song is hundreds of megabytes
+    for system, guesses in _baselines(song, scored) if baselines else ():
+        _score(rows, system, guesses, truths, song.rate_hz)
     return rows
 
 
@@ -89,7 +89,7 @@ def _baselines(song: TrueSong, scored: Sequence[Target]) -> Iterator[tuple[str, 
     yield "band_pass", [band_pass(song.mixture, target.stem, song.rate_hz) for target in scored]
     masked = ideal_ratio_masks(song.mixture, np.stack([song.stems[name] for name in STEMS]))
     ideal = dict(zip(STEMS, masked, strict=True))
-    yield "oracle", [sum_of(ideal, target.true) for target in scored]
+    yield "oracle", [sum_of(ideal[name] for name in target.true) for target in scored]
 
 
 def _score(

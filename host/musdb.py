@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+
+import numpy as np
 
 from host.audio_files import FORMATS, read_audio
 from host.errors import UserError
@@ -57,16 +60,13 @@ def read_song(folder: Path) -> TrueSong:
         stems[name], stem_rate_hz = read_audio(path)
         rate_hz = rate_hz or stem_rate_hz
         _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
-    mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems, STEMS)
+    mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems.values())
     return TrueSong(rate_hz, mixture, stems)
 
 
-def sum_of(stems: Mapping[str, Audio], names: tuple[str, ...]) -> Audio:
-    """The sum of the named stems; of one it is that stem itself."""
-    total = stems[names[0]]
-    for name in names[1:]:
-        total = total + stems[name]
-    return total
+def sum_of(parts: Iterable[Audio]) -> Audio:
+    """The sum of the parts; a single one is not copied, since a song is large."""
+    return reduce(np.add, parts)
 
 
 def _find(folder: Path, name: str) -> Path | None:
