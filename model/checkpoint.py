@@ -23,11 +23,19 @@ def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
 
     The file appears under its name only when it is whole. Threads: any.
     """
-    # A parameter that modules share (rotary frequencies) is written under each of its names.
-    weights = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(weights, partial, header_metadata(model.config, card))
+    save_file(_apart(model.state_dict()), partial, header_metadata(model.config, card))
     partial.replace(path)
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict; what modules share (rotary frequencies) is there once for each name."""
+    apart, seen = {}, set()
+    for name, weight in state.items():
+        tensor = weight.detach().cpu().contiguous()
+        apart[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return apart
 
 
 def load_checkpoint(path: Path) -> tuple[Network, ModelCard]:

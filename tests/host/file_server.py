@@ -20,7 +20,7 @@ class Misbehaviour:
     stated: bool = True  # whether a length is stated at all
     stop_after: int | None = None  # bytes of the body before the connection closes
     stall_after: int | None = None  # bytes of the body before nothing more comes
-    body: bytes | None = None  # instead of the file
+    trickle_after: int | None = None  # bytes of the body before the rest comes at 200 bytes a second
     tag: str | None = None
     ranges: bool = True
     encoding: str = ""
@@ -50,7 +50,7 @@ class FileServer:
         if wrong.status or wrong.redirect:
             self._bare(request, wrong)
             return
-        body = self.content if wrong.body is None else wrong.body
+        body = self.content
         start = 0
         if wanted and wrong.ranges and condition == tag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
@@ -80,6 +80,11 @@ class FileServer:
         request.close_connection = True
         if wrong.stop_after is not None:
             request.wfile.write(body[: wrong.stop_after])
+        elif wrong.trickle_after is not None:
+            request.wfile.write(body[: wrong.trickle_after])
+            for start in range(wrong.trickle_after, wrong.trickle_after + 600, 10):
+                request.wfile.write(body[start : start + 10])
+                time.sleep(0.05)
         elif wrong.stall_after is not None:
             request.wfile.write(body[: wrong.stall_after])
             request.wfile.flush()

@@ -60,6 +60,13 @@ def test_a_stall_ends_the_attempt_and_not_the_download(server: FileServer, targe
     assert is_whole(target) and server.ranges == [None, "bytes=120000-"]
 
 
+def test_a_trickle_ends_the_attempt_like_a_stall(server: FileServer, target: Path) -> None:
+    server.answers = [Misbehaviour(trickle_after=20)]
+    fetch(server, target, stall=0.5)
+    first, second = server.ranges
+    assert is_whole(target) and first is None and 20 < int(second[6:-1]) < 620
+
+
 def test_a_later_run_goes_on_where_an_earlier_one_broke(server: FileServer, target: Path) -> None:
     server.answers = [Misbehaviour(stop_after=90_000)]
     with pytest.raises(DownloadError, match=r"broke off again and again .* what arrived is kept"):

@@ -167,6 +167,8 @@ VARIANTS = [
     ({"use_shared_bias": True}, "attention biases"),
     ({"stft_normalized": True}, "a normalised STFT"),
     ({"conv_kernel_size": 31}, "Conformer"),
+    ({"time_conformer_depth": 1}, "Conformer"),
+    ({"time_module_depth": 1}, "Mamba"),
     ({"segm_model": {"a": 1}}, "HyperACE"),
     ({"fno_modes": 64}, "FNO"),
 ]
