@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pedalboard.io import AudioFile
 
 from streaming.separator import Audio
@@ -24,7 +23,6 @@ FORMATS = (".wav", ".flac")
 
 SampleFormat = Literal["float32", "int24", "int16"]
 BITS = {"float32": 32, "int24": 24, "int16": 16}
-WHOLE_NUMBERS = {"int24": (np.int32, 8), "int16": (np.int16, 0)}  # 24 bits lie in the upper ones of 32
 
 
 class AudioFileError(ValueError):
@@ -173,13 +171,15 @@ class AudioFileWriter:
             raise self._failure(error) from None
         self.frames += audio.shape[1]
 
-    def _samples(self, audio: Audio) -> NDArray[Any]:
+    def _samples(self, audio: Audio) -> Any:
         """As the file holds them: pedalboard would round whole numbers down, half a step off on average."""
         if self._format == "float32":
             return np.ascontiguousarray(audio, np.float32)
-        whole, shift = WHOLE_NUMBERS[self._format]
-        largest = np.iinfo(whole).max >> shift
-        return np.clip(np.rint(audio * np.float32(largest)), -largest, largest).astype(whole) << shift
+        largest = 2 ** (BITS[self._format] - 1) - 1
+        whole = np.clip(np.rint(audio * np.float32(largest)), -largest, largest)
+        if self._format == "int16":
+            return whole.astype(np.int16)
+        return np.left_shift(whole.astype(np.int32), 8)  # 24 bits lie in the upper ones of 32
 
     def close(self) -> None:
         """Finish the file and give it its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import socket
 from collections import deque
@@ -26,6 +27,7 @@ MOST_DEATHS = 9
 LEAST_STEP = 0.01
 """Part of a file between two reports."""
 
+KNOCK_S = 5.0
 STORE_BYTES = 80 << 20  # Ray's least; audio goes through files
 
 
@@ -85,9 +87,10 @@ def run_on_cluster(
 
     Threads: main.
     """
-    ray = _connect(address, order.quality.threads, min(workers or len(jobs), len(jobs)))
+    most = min(workers or len(jobs), len(jobs))
+    ray = _connect(address, order.quality.threads, most)
     try:
-        order, replicas = _placed(ray, order, min(workers or len(jobs), len(jobs)))
+        order, replicas = _placed(ray, order, most)
         yield from _Run(ray, order, settings, bars).all(jobs, replicas)
     finally:
         ray.shutdown()
@@ -100,27 +103,39 @@ def _connect(address: str, threads: int, most: int) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it calls home otherwise
     if address == LOCAL:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's way to say 127.0.0.1
+    else:
+        _knock(address)
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
         raise ClusterError("Ray is not installed: pip install 'stembridge[cluster]'.") from None
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    where: dict[str, Any] = {"address": address}
+    if address == LOCAL:
+        cores = min(most * threads, max(os.cpu_count() or 1, threads))
+        where |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     try:
-        if address == LOCAL:
-            cores = max(os.cpu_count() or 1, threads)
-            ray.init(
-                num_cpus=min(most * threads, cores),
-                include_dashboard=False,
-                object_store_memory=STORE_BYTES,
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise ClusterError(
-            f"{address}: no Ray cluster answers there ({one_line(error)}); start one with `ray start`."
-        ) from None
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+    except (ValueError, RuntimeError, OSError) as error:
+        raise _nobody_at(address, one_line(error)) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """See whether anybody answers: Ray itself takes minutes to tell. Errors: ClusterError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(
+            f"'{address}' is no address of a cluster: write HOST:PORT, or nothing for this machine."
+        )
+    try:
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise _nobody_at(address, one_line(error)) from None
+
+
+def _nobody_at(address: str, reason: str) -> ClusterError:
+    return ClusterError(f"No Ray cluster answers at {address} ({reason}): start one with `ray start --head`.")
 
 
 def _placed(ray: Any, order: Order, most: int) -> tuple[Order, int]:

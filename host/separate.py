@@ -141,9 +141,9 @@ def _run(
     if chosen["cluster"]:
         from host.cluster import run_on_cluster
 
-        writable_folder(out)
+        there = [Job(job.source.absolute(), job.folder.absolute()) for job in jobs]
         with library_bars(len(jobs)) as bars:
-            yield from run_on_cluster(jobs, order, settings, bars, chosen["cluster"], chosen["workers"])
+            yield from run_on_cluster(there, order, settings, bars, chosen["cluster"], chosen["workers"])
         return
     renderer = order.open()
     writable_folder(out)

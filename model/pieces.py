@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,17 @@ def of_length(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
 
 
 def shared(pieces: Iterable[Audio], count: int) -> list[Iterator[Audio]]:
-    """The same pieces for `count` readers; only what one is ahead of another is held (`tee` holds 57 more)."""
+    """The same pieces for `count` readers; only what one is ahead of others is held (`tee` holds 57 more)."""
     source, queues = iter(pieces), [deque[Audio]() for _ in range(count)]
 
     def read(queue: deque[Audio]) -> Iterator[Audio]:
-        while queue or (piece := next(source, None)) is not None:
+        while True:
             if not queue:
-                for other in queues:
-                    other.append(piece)
+                for piece in islice(source, 1):
+                    for other in queues:
+                        other.append(piece)
+            if not queue:
+                return
             yield queue.popleft()
 
     return [read(queue) for queue in queues]
