@@ -9,18 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.bands import equal_runs
+from model.stft import at_least_float32
+
+SLICE_POSITIONS = 1024
+"""Positions a transformer takes at a time per CPU thread: enough work per call, and it fits the cache."""
+
 
 class RMSNorm(nn.Module):
-    """x / |x| * sqrt(dim) * gamma: the norm is clamped from below, nothing is added to it."""
+    """`rms_norm` with the gamma of a checkpoint."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = math.sqrt(dim)
         self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float() if x.dtype == torch.float16 else x  # squares overflow 65504
-        return (F.normalize(wide, dim=-1) * self.scale).to(x.dtype) * self.gamma
+        return rms_norm(x, self.gamma)
+
+
+def rms_norm(x: Tensor, gamma: Tensor) -> Tensor:
+    """x / |x| * sqrt(dim) * gamma: the norm is clamped from below, nothing is added to it."""
+    wide = x.float() if x.dtype == torch.float16 else x  # squares overflow 65504
+    return F.normalize(wide, dim=-1).to(x.dtype) * (gamma * math.sqrt(x.shape[-1]))
 
 
 class RotaryEmbedding(nn.Module):
@@ -41,22 +51,19 @@ class RotaryEmbedding(nn.Module):
         self.freqs.data = exact.to(self.freqs.device)
         return self
 
-    def table(self, positions: int) -> tuple[Tensor, Tensor]:
-        """cos and sin, [positions, dim_head / 2], from float64 angles."""
+    def forward(self, positions: int, dtype: torch.dtype) -> Tensor:
+        """Complex rotations [positions, dim_head / 2], from float64 angles, for features of `dtype`."""
         indices = torch.arange(positions, device=self.freqs.device, dtype=torch.float64)
         angles = torch.outer(indices, self.freqs.double())
-        return angles.cos(), angles.sin()
-
-    def forward(self, *xs: Tensor) -> tuple[Tensor, ...]:
-        """Rotate tensors [..., positions, dim_head]."""
-        cos, sin = (part.to(xs[0].dtype) for part in self.table(xs[0].shape[-2]))
-        return tuple(rotate(x, cos, sin) for x in xs)
+        rotations = torch.polar(torch.ones_like(angles), angles)
+        return rotations if dtype == torch.float64 else rotations.to(torch.complex64)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn every pair (x[2i], x[2i + 1]) of the last axis by its angle."""
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Turn the pairs (x[2i], x[2i + 1]) of x's last axis, in place where x has the precision for it."""
+    wide = at_least_float32(x)
+    torch.view_as_complex(torch.unflatten(wide, -1, (-1, 2))).mul_(rotations)
+    return wide.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -71,11 +78,11 @@ class Attention(nn.Module):
         self.to_gates = nn.Linear(dim, heads)
         self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
         x = self.norm(x)
-        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = self.rotary_embed(q, k)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k = rotate(qkv[:, :, :2], rotations[:, None, None]).transpose(1, 3).unbind(2)
+        attended = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2)).transpose(1, 2)
         gated = attended * self.to_gates(x).sigmoid().unsqueeze(-1)
         out: Tensor = self.to_out(gated.flatten(-2))
         return out
@@ -128,7 +135,8 @@ class LinearAttention(nn.Module):
 class Transformer(nn.Module):
     """For every attention given: x = attention(x) + x; x = feed-forward(x) + x. [rows, positions, dim].
 
-    `norm` is what comes last: a norm in the mel architecture, nothing in the other.
+    `norm` is what comes last: a norm in the mel architecture, nothing in the other. On a CPU, rows are
+    taken a few at a time: what they become on the way then stays in the cache.
     """
 
     def __init__(self, dim: int, attentions: Iterable[nn.Module], norm: nn.Module) -> None:
@@ -136,26 +144,50 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(nn.ModuleList([attend, FeedForward(dim)]) for attend in attentions)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *rotations: Tensor) -> Tensor:
+        rows = len(x)
+        if x.device.type == "cpu":
+            rows = max(1, SLICE_POSITIONS * torch.get_num_threads() // x.shape[1])
+        return torch.cat([self._run(part.contiguous(), *rotations) for part in torch.split(x, rows)])
+
+    def _run(self, x: Tensor, *rotations: Tensor) -> Tensor:
         for layer in self.layers:
             attention, feed_forward = layer.children()
-            x = attention(x) + x
+            x = attention(x, *rotations) + x
             x = feed_forward(x) + x
         out: Tensor = self.norm(x)
         return out
 
 
 class BandSplit(nn.Module):
-    """[..., sum of widths] -> [..., bands, dim]: one norm and one Linear per band."""
+    """Norm and Linear per band: [batch, spectral_frames, bins, channels, 2] -> [..., bands, dim].
 
-    def __init__(self, dim: int, widths: tuple[int, ...]) -> None:
+    Neighbouring bands of equal width share one batched product.
+    """
+
+    def __init__(self, dim: int, band_bins: tuple[range, ...], channels: int) -> None:
         super().__init__()
-        self.widths = widths
+        self.runs = equal_runs(band_bins)
+        widths = (2 * channels * len(bins) for bins in band_bins)
         self.to_features = nn.ModuleList(nn.Sequential(RMSNorm(w), nn.Linear(w, dim)) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = torch.split(x, list(self.widths), dim=-1)
-        return torch.stack([net(part) for net, part in zip(self.to_features, parts, strict=True)], dim=-2)
+        nets = iter(self.to_features.children())
+        parts = [self._run(x, run, list(itertools.islice(nets, len(run)))) for run in self.runs]
+        return torch.unflatten(torch.cat(parts), 1, x.shape[:2]).permute(1, 2, 0, 3)
+
+    @staticmethod
+    def _run(x: Tensor, run: tuple[range, ...], nets: list[nn.Module]) -> Tensor:
+        """[bands of the run, rows, dim]."""
+        norms, linears = zip(*(net.children() for net in nets), strict=True)
+        part = torch.stack([x[:, :, bins.start : bins.stop] for bins in run]).flatten(3).flatten(1, 2)
+        return stacked_linear(rms_norm(part, torch.stack([norm.gamma for norm in norms])[:, None]), linears)
+
+
+def stacked_linear(x: Tensor, linears: Iterable[nn.Module]) -> Tensor:
+    """Independent Linears in one product: [linears, rows, in] -> [linears, rows, out]."""
+    weights, biases = zip(*((linear.weight, linear.bias) for linear in linears), strict=True)
+    return torch.baddbmm(torch.stack(biases)[:, None], x, torch.stack(weights).transpose(1, 2))
 
 
 def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
@@ -168,48 +200,38 @@ def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
 
 
 class MaskEstimator(nn.Module):
-    """[..., bands, dim] -> [..., sum of widths]: the mask of one stem."""
+    """The mask of one stem: an MLP per band, batched like the band split."""
 
-    def __init__(self, dim: int, widths: tuple[int, ...], linears: int, expansion: int) -> None:
+    def __init__(
+        self, dim: int, band_bins: tuple[range, ...], channels: int, linears: int, expansion: int
+    ) -> None:
         super().__init__()
+        self.runs, self.channels = equal_runs(band_bins), channels
+        widths = (2 * channels * len(bins) for bins in band_bins)
         self.to_freqs = nn.ModuleList(
             nn.Sequential(mask_mlp(dim, dim * expansion, 2 * w, linears), nn.GLU(dim=-1)) for w in widths
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([net(part) for net, part in zip(self.to_freqs, x.unbind(-2), strict=True)], dim=-1)
+    def forward(self, x: Tensor, masks: Tensor) -> None:
+        """Add every band's mask to its bins of `masks`, complex [batch, channels, spectral_frames, bins].
 
+        `x` [bands, batch * spectral_frames, dim]. Bands may overlap; they are added from low to high, so
+        the sum is the same on every device and every time, which a scatter-add's is not.
+        """
+        mlps = [next(net.children()) for net in self.to_freqs]
+        first = 0
+        for run in self.runs:
+            last = first + len(run)
+            values = self._values(x[first:last], mlps[first:last]).to(masks.real.dtype)
+            values = values.view(len(run), len(masks), masks.shape[2], -1, self.channels, 2)
+            for bins, mask in zip(run, torch.view_as_complex(values), strict=True):
+                masks[..., bins.start : bins.stop] += mask.permute(0, 3, 1, 2)
+            first = last
 
-class BandBins(nn.Module):
-    """Which bins the bands hold, one band after the other: taking them out, and averaging them back.
-
-    Bands may overlap. Averaging gathers and sums in the order of the bands, so it is deterministic on
-    every device, which a scatter-add is not.
-    """
-
-    bins: Tensor
-    places: Tensor
-    shares: Tensor
-
-    def __init__(self, band_bins: tuple[range, ...]) -> None:
-        super().__init__()
-        members = list(itertools.chain.from_iterable(band_bins))
-        holders: list[list[int]] = [[] for _ in range(max(members) + 1)]
-        for place, bin_index in enumerate(members):
-            holders[bin_index].append(place)
-        overlap = max(map(len, holders))
-        places = [(found * overlap)[:overlap] for found in holders]
-        shares = [[1 / len(found)] * len(found) + [0.0] * (overlap - len(found)) for found in holders]
-        self.register_buffer("bins", torch.tensor(members), persistent=False)
-        self.register_buffer("places", torch.tensor(places).T.contiguous(), persistent=False)
-        self.register_buffer("shares", torch.tensor(shares).T.contiguous(), persistent=False)
-
-    def take(self, spectrum: Tensor) -> Tensor:
-        """[batch, spectral_frames, bins, ...] -> [batch, spectral_frames, sum of the bands' bins, ...]."""
-        return spectrum.index_select(2, self.bins)
-
-    def average(self, masks: Tensor) -> Tensor:
-        """[batch, stems, spectral_frames, sum of the bands' bins, ...] -> [..., bins, ...]."""
-        shares = self.shares.to(masks.dtype)[..., None, None]
-        held = (masks.index_select(3, place) for place in self.places)
-        return torch.stack([part * share for part, share in zip(held, shares, strict=True)]).sum(0)
+    @staticmethod
+    def _values(x: Tensor, mlps: list[nn.Module]) -> Tensor:
+        """[bands of a run, rows, dim] -> [bands of a run, rows, width]."""
+        *hidden, last = list(zip(*(mlp.children() for mlp in mlps), strict=True))[::2]
+        for linears in hidden:
+            x = stacked_linear(x, linears).tanh()
+        return F.glu(stacked_linear(x, last), dim=-1)

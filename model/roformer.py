@@ -3,13 +3,15 @@
 BS-RoFormer: arXiv 2309.02612; Mel-Band RoFormer: arXiv 2310.01809.
 """
 
+import itertools
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
 from model.config import RoformerConfig
 from model.layers import (
     Attention,
-    BandBins,
     BandSplit,
     LinearAttention,
     MaskEstimator,
@@ -32,16 +34,16 @@ class Roformer(nn.Module):
         super().__init__()
         self.config = config
         self.final_norm: nn.Module = nn.Identity()
-        widths = tuple(2 * config.channels * len(bins) for bins in config.band_bins)
-        self.band_split = BandSplit(config.dim, widths)
+        bands = (config.band_bins, config.channels)
+        self.band_split = BandSplit(config.dim, *bands)
         self.mask_estimators = nn.ModuleList(
-            MaskEstimator(config.dim, widths, config.mask_linears, config.expansion)
+            MaskEstimator(config.dim, *bands, config.mask_linears, config.expansion)
             for _ in range(config.stems)
         )
         time_rotary, freq_rotary = RotaryEmbedding(config.dim_head), RotaryEmbedding(config.dim_head)
         self.layers = nn.ModuleList(self._block(time_rotary, freq_rotary) for _ in range(config.depth))
+        self._rotary = (time_rotary, freq_rotary)  # a plain tuple: their place is under every attention
         self._stft = CentredSTFT(config.n_fft, config.stft_hop_frames, config.win_frames)
-        self._bins = BandBins(config.band_bins)
 
     def stft(self, audio: Tensor) -> Tensor:
         """[batch, channels, frames] -> complex [batch, channels, bins, spectral_frames]."""
@@ -52,11 +54,14 @@ class Roformer(nn.Module):
         """Complex masks [batch, stems, channels, bins, spectral_frames] for a spectrum."""
         weight = next(self.band_split.parameters())
         # Inside a frequency the channel is the fast index, real and imaginary part the fastest.
-        bins = self._bins.take(torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4)).flatten(2)
+        bins = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4)
         x = self._transform(self.band_split(bins.to(weight.dtype)))
-        masks = torch.stack([estimate(x) for estimate in self.mask_estimators], dim=1)
-        masks = torch.unflatten(masks.to(spectrum.real.dtype), -1, (-1, self.config.channels, 2))
-        return torch.view_as_complex(self._bins.average(masks).permute(0, 1, 4, 3, 2, 5).contiguous())
+        x = x.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
+        batch, channels, count, frames = spectrum.shape
+        masks = spectrum.new_zeros(batch, self.config.stems, channels, frames, count)
+        for stem, estimate in enumerate(self.mask_estimators):
+            estimate(x, masks[:, stem])
+        return self._average(masks).transpose(-1, -2)
 
     def forward(self, audio: Tensor) -> Tensor:
         """[batch, channels, frames] -> [batch, stems, channels, frames]."""
@@ -68,15 +73,20 @@ class Roformer(nn.Module):
 
     def _transform(self, x: Tensor) -> Tensor:
         """[batch, spectral_frames, bands, dim], the same shape out."""
-        batch = x.shape[0]
+        batch, frames, bands = x.shape[:3]
+        time_rotations, freq_rotations = (
+            rotary(positions, x.dtype)
+            for rotary, positions in zip(self._rotary, (frames, bands), strict=True)
+        )
         earlier: list[Tensor] = []
         for block in self.layers:
             *linear, time_transformer, freq_transformer = block.children()
             for transformer in linear:
                 x = transformer(x.flatten(1, 2)).view(x.shape)
             x = sum(earlier, start=x)
-            x = time_transformer(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1)).transpose(1, 2)
-            x = freq_transformer(x.flatten(0, 1)).unflatten(0, (batch, -1))
+            x = time_transformer(x.transpose(1, 2).flatten(0, 1), time_rotations)
+            x = torch.unflatten(x, 0, (batch, -1)).transpose(1, 2)
+            x = freq_transformer(x.flatten(0, 1), freq_rotations).unflatten(0, (batch, -1))
             if self.config.skip_connection:
                 earlier.append(x)
         out: Tensor = self.final_norm(x)
@@ -94,7 +104,11 @@ class Roformer(nn.Module):
 
     def _block_norm(self) -> nn.Module:
         """What ends every transformer."""
-        raise NotImplementedError
+        return nn.Identity()
+
+    def _average(self, masks: Tensor) -> Tensor:
+        """From sums over the bands that hold a bin [..., bins] to masks."""
+        return masks
 
 
 class BSRoformer(Roformer):
@@ -104,15 +118,23 @@ class BSRoformer(Roformer):
         super().__init__(config)
         self.final_norm = RMSNorm(config.dim)
 
-    def _block_norm(self) -> nn.Module:
-        return nn.Identity()
-
 
 class MelBandRoformer(Roformer):
     """Overlapping mel bands, whose masks are averaged; a norm after every transformer."""
 
+    shares: Tensor
+
+    def __init__(self, config: RoformerConfig) -> None:
+        super().__init__(config)
+        holders = Counter(itertools.chain.from_iterable(config.band_bins))
+        shares = torch.tensor([1 / holders[index] for index in range(len(holders))])
+        self.register_buffer("shares", shares, persistent=False)
+
     def _block_norm(self) -> nn.Module:
         return RMSNorm(self.config.dim)
+
+    def _average(self, masks: Tensor) -> Tensor:
+        return masks * self.shares
 
 
 def build(config: RoformerConfig) -> BSRoformer | MelBandRoformer:
