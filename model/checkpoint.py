@@ -1,5 +1,6 @@
 """The project's checkpoints: one safetensors file of weights, configuration and model card. No pickles."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from model.catalogue import BUILTIN, resolve
 from model.causal import CausalBSRoformer
-from model.config import CausalConfig
+from model.config import CausalConfig, RoformerConfig
 from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
+from model.published import PublishedError, configure
 from model.roformer import BSRoformer, MelBandRoformer, build
 
 __all__ = ["CheckpointError", "ModelCard", "Network", "load_checkpoint", "load_model", "save_checkpoint"]
@@ -62,10 +64,19 @@ def fill(config: Config, weights: dict[str, Tensor], path: Path) -> Network:
 
     Raises CheckpointError, naming `path`, for missing, unexpected, misshapen or non-finite weights.
     """
-    network = CausalBSRoformer(config) if isinstance(config, CausalConfig) else build(config)
+    network = CausalBSRoformer(config) if isinstance(config, CausalConfig) else _built(config, weights, path)
     _require_matching(path, network.state_dict(), weights)
     network.load_state_dict(weights)
     return network.eval()
+
+
+def _built(config: RoformerConfig, weights: dict[str, Tensor], path: Path) -> Network:
+    """An empty network; compared with the weights first, so that no file can ask for one of any size."""
+    try:
+        configure({name: tuple(weight.shape) for name, weight in weights.items()}, asdict(config))
+    except PublishedError as error:
+        raise CheckpointError(f"{path} does not fit its configuration: {error}") from None
+    return build(config)
 
 
 def _require_matching(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -1,8 +1,10 @@
 """What a checkpoint says of itself, read without torch: configuration and card."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -15,6 +17,11 @@ FORMATS: dict[str, type[CausalConfig] | type[RoformerConfig]] = {
     "stembridge-roformer-1": RoformerConfig,
 }
 """The format that a file's metadata names, and the kind of configuration that it holds."""
+
+
+STEM_NAME = re.compile(r"\w[\w .-]{0,39}")
+"""Stems name files and control paths, so a stranger's file may not name them as it likes."""
+LARGEST_SETTING = 10_000_000
 
 
 class CheckpointError(ValueError):
@@ -76,6 +83,17 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 
 def _config(path: Path, kind: type[CausalConfig] | type[RoformerConfig], metadata: dict[str, str]) -> Config:
     try:
-        return kind.from_dict(json.loads(metadata["config"]))
+        return kind.from_dict(_modest(json.loads(metadata["config"])))
     except (KeyError, TypeError, AttributeError, RecursionError, ConfigError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} has no usable configuration ({error}); get it again") from None
+
+
+def _modest(values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, if no number is beyond all models and every stem has a plain name. Raises ConfigError."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_SETTING:
+            raise ConfigError(f"{name:.40} is beyond all models")
+    for stem in values.get("stem_names", ()):
+        if not isinstance(stem, str) or not STEM_NAME.fullmatch(stem):
+            raise ConfigError(f"{stem!r:.60} is no name for a stem")
+    return values

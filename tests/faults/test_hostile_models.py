@@ -213,7 +213,9 @@ empty_network = sandbox.leave_network()
 folder = Path(sys.argv[1])
 filtered = sandbox._filter_calls()
 native = ctypes.CDLL(None).socket(2, 1, 0)
-threading.Thread(target=print, args=("thread",)).start()
+thread = threading.Thread(target=print, args=("thread",))
+thread.start()
+thread.join()
 sandbox.confine(1 << 28, 1 << 20, folder)
 def attempt(name, action):
     try:

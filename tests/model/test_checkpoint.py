@@ -1,5 +1,6 @@
 """Checkpoints: everything comes back, and everything wrong is one clear line."""
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from torch import Tensor
 from model import catalogue
 from model.catalogue import CatalogueError
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, load_model, save_checkpoint
+from model.config import RoformerConfig
+from model.roformer import build
 from tests.model.builders import random_model
 
 CARD = ModelCard("CC0-1.0", "trained by a test", "# A card\n\nMore than one line, with ünïcode.")
@@ -111,3 +114,45 @@ def test_catalogue_lists_what_it_knows(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(catalogue, "WEIGHTS", path.parent / "nowhere")
     with pytest.raises(CatalogueError, match="no weights in this installation"):
         load_model()
+
+
+SMALL_ROFORMER = RoformerConfig(16, 2, stem_names=("vocals", "other"), heads=2, dim_head=8)
+SMALL_MEL = dataclasses.replace(SMALL_ROFORMER, architecture="mel")
+
+
+@pytest.mark.parametrize("config", [SMALL_ROFORMER, SMALL_MEL], ids=["bs", "mel"])
+def test_published_networks_come_back_as_they_were(tmp_path: Path, config: RoformerConfig) -> None:
+    torch.manual_seed(1)
+    original = build(config).eval()
+    save_checkpoint(tmp_path / "a.safetensors", original, CARD)
+    network, card = load_checkpoint(tmp_path / "a.safetensors")
+    assert type(network) is type(original) and network.config == config and card == CARD
+    audio = torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(network(audio), original(audio))
+
+
+IMPOSSIBLE = [
+    ({"depth": 9_999_999}, "depth is 9999999 in the configuration but 2 in the weights"),
+    ({"dim": 1_000_000}, "dim is 1000000 in the configuration but 16 in the weights"),
+    ({"mel_bands": 10**9}, "mel_bands is beyond all models"),
+    ({"chunk_frames": 1e300}, "chunk_frames is beyond all models"),
+    ({"stem_names": ["../../escaped", "other"]}, "'../../escaped' is no name for a stem"),
+    ({"stem_names": ["a/b", "other"]}, "is no name for a stem"),
+    ({"stem_names": [7, "other"]}, "7 is no name for a stem"),
+    ({"stem_names": ["vocals"]}, "names 1 stems"),
+    ({"bands": [-1, 1026]}, "bands"),
+    ({"heads": 4, "dim_head": 4}, "heads is 4 in the configuration but 2 in the weights"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE)
+def test_a_configuration_that_asks_for_too_much_is_refused(
+    tmp_path: Path, changes: dict, message: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, build(SMALL_ROFORMER), CARD)
+    change(path, lambda m, w: m.update(config=json.dumps({**json.loads(m["config"]), **changes})))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
