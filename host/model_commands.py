@@ -77,8 +77,9 @@ def show(model: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML to use instead of the author's, where the catalogue leaves something open.",
 )
+@json_option
 @guarded
-def pull(model: str, config: Path | None) -> None:
+def pull(model: str, config: Path | None, as_json: bool) -> None:
     """Download a published model from where its author put it, and import it.
 
     The licence is shown first. A download that breaks off goes on where it broke, also tomorrow. The file
@@ -94,8 +95,8 @@ def pull(model: str, config: Path | None) -> None:
 
     entry = _published(model)
     _show_licence(entry)
-    path = pull_model(entry, config, _say)
-    click.echo(f"{path}\nUse it with --model {model}")
+    pull_model(entry, config, _say)
+    _tell(model, as_json)
 
 
 @models.command("import", short_help="Import a checkpoint that you have.")
@@ -114,9 +115,16 @@ def pull(model: str, config: Path | None) -> None:
 )
 @click.option("--licence", default="", help="SPDX licence of the weights, for the model's card.")
 @click.option("--source", default="", help="Where the file is from, for the model's card.")
+@json_option
 @guarded
 def import_file(
-    file: Path, name: str, config: Path | None, zero_dc: bool | None, licence: str, source: str
+    file: Path,
+    name: str,
+    config: Path | None,
+    zero_dc: bool | None,
+    licence: str,
+    source: str,
+    as_json: bool,
 ) -> None:
     """Import a BS-RoFormer or Mel-Band RoFormer checkpoint (.ckpt, .th, .pth, .pt, .safetensors).
 
@@ -130,8 +138,8 @@ def import_file(
     """
     from host.model_pull import import_own
 
-    path = import_own(file, name, config, zero_dc, licence, source, _say)
-    click.echo(f"{path}\nUse it with --model {name}")
+    import_own(file, name, config, zero_dc, licence, source, _say)
+    _tell(name, as_json)
 
 
 @models.command(short_help="Check the models here against their recorded hashes.")
@@ -159,12 +167,21 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 @models.command(short_help="Remove an imported model.")
 @click.argument("model")
+@json_option
 @guarded
-def remove(model: str) -> None:
+def remove(model: str, as_json: bool) -> None:
     """Remove an imported model from this machine; `pull` or `import` brings it back."""
     from host.model_pull import remove_model
 
-    click.echo(f"removed {remove_model(_imported(model))}")
+    removed = remove_model(_imported(model))
+    click.echo(json.dumps({"id": model, "removed": str(removed)}) if as_json else f"removed {removed}")
+
+
+def _tell(name: str, as_json: bool) -> None:
+    """Say what a new model is, as `show` does, or in short."""
+    facts = _facts(name)
+    short = f"{facts['file']}: {', '.join(facts['stems'])}\nUse it with --model {name}"
+    click.echo(json.dumps(facts) if as_json else short)
 
 
 def _say(line: str) -> None:

@@ -23,10 +23,15 @@ Network = CausalBSRoformer | BSRoformer | MelBandRoformer
 def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
     """Write weights, configuration (stem order and sample rate included) and card.
 
-    The file appears under its name only when it is whole. Threads: any.
+    The file appears under its name only when it is whole. Raises CheckpointError where it cannot be written.
+    Threads: any.
     """
     partial = path.with_name(path.name + ".partial")
-    save_file(_apart(model.state_dict()), partial, header_metadata(model.config, card))
+    try:
+        save_file(_apart(model.state_dict()), partial, header_metadata(model.config, card))
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path} ({error}); is there room on the disk?") from None
     partial.replace(path)
 
 

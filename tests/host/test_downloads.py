@@ -13,6 +13,11 @@ CONTENT = random.Random(4).randbytes(300_000)
 CAP = 1_000_000
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serving(FileServer(CONTENT)) as running:

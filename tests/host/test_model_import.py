@@ -83,10 +83,17 @@ def test_an_imported_model_is_listed_shown_verified_and_removed(tmp_path: Path, 
     changed = run("verify", "mine")
     assert changed.exit_code == 2 and "mine: changed since it was imported" in changed.stdout
     assert changed.stderr.count("\n") == 1
-    assert run("remove", "mine").exit_code == 0
+    assert json.loads(run("remove", "mine", "--json").stdout) == {"id": "mine", "removed": str(path)}
     assert list(folder.iterdir()) == [] and imported_models() == {}
     gone = run("remove", "mine")
     assert gone.exit_code == 2 and "no model 'mine' was imported here" in gone.stderr
+
+
+def test_an_import_reports_what_came_of_it(tmp_path: Path, folder: Path) -> None:
+    save_plain(tmp_path / "a.safetensors")
+    facts = json.loads(import_it(tmp_path / "a.safetensors", BS, "mine", "--json").stdout)
+    assert (facts["id"], facts["stems"]) == ("mine", ["vocals", "other"])
+    assert facts["file"] == str(folder / "mine.safetensors")
 
 
 def test_a_name_is_taken_once(tmp_path: Path, folder: Path) -> None:

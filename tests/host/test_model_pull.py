@@ -27,6 +27,11 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def server(content: bytes) -> Iterator[FileServer]:
     with serving(FileServer(content)) as running:
@@ -157,7 +162,8 @@ def test_the_licence_is_shown_before_anything_is_fetched(
     entry = entry_of(server, licence=licence)
     seen: list[list] = []
     monkeypatch.setattr(model_commands, "published_models", lambda: {"small": entry})
-    monkeypatch.setattr(model_pull, "pull_model", lambda *_: seen.append(list(server.ranges)) or Path("x"))
+    monkeypatch.setattr(model_commands, "_tell", lambda *_: None)
+    monkeypatch.setattr(model_pull, "pull_model", lambda *_: seen.append(list(server.ranges)))
     result = CliRunner().invoke(main, ["models", "pull", "small"])
     assert result.exit_code == 0 and seen == [[]]
     assert f"licence {licence or 'none stated'}" in result.stderr

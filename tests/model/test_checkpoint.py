@@ -47,6 +47,11 @@ def test_round_trip_keeps_config_card_and_output(path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot write"):
+        save_checkpoint(tmp_path / "nowhere" / "a.safetensors", random_model(), CARD)
+
+
 def set_nan(_: Metadata, weights: Weights) -> None:
     weights["masks.hidden.bias"][0, 0, 0] = torch.nan
 

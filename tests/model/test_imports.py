@@ -19,6 +19,8 @@ BLOCKED = (
     "click",
     "rich",
     "matplotlib",
+    "yaml",
+    "httpx",
     "bs_roformer",
     "librosa",
     "scipy",
