@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from host.cli import main
-from host.import_child import Margin, WeightsError, read_weights
+from host.import_child import Margin, WeightsError, read_weights, write_weights
 from model.catalogue import FOLDER_VARIABLE
 from model.published import MAX_TENSORS
 from tests.model.published_files import BS, MEL, config_text, weights_of
@@ -203,6 +204,35 @@ def test_numbers_beside_the_weights_are_nothing_but_a_margin(tmp_path: Path, wei
     found = read_weights(tmp_path / "a.ckpt")
     assert found.keys() == weights.keys()
     assert Margin(np.ndarray, (0,), b"b").__dict__ == {}
+
+
+def repacked(source: Path, target: Path, compression: int, edit: Callable[[bytes], bytes]) -> Path:
+    """The zip archive of a checkpoint, packed anew."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, edit(old.read(name)))
+    return target
+
+
+def test_numbers_of_an_older_numpy_are_a_margin_too(tmp_path: Path, weights) -> None:
+    torch.save({"state": weights, "best_metric": np.float64(1.5)}, tmp_path / "new.ckpt")
+
+    def older(content: bytes) -> bytes:
+        return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+    old = repacked(tmp_path / "new.ckpt", tmp_path / "old.ckpt", zipfile.ZIP_STORED, older)
+    assert b"numpy.core.multiarray" in old.read_bytes()
+    assert read_weights(old).keys() == weights.keys()
+
+
+def test_a_compressed_bomb_writes_nothing(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.ckpt")
+    bomb = repacked(tmp_path / "plain.ckpt", tmp_path / "bomb.ckpt", zipfile.ZIP_DEFLATED, bytes)
+    size = bomb.stat().st_size
+    assert size < 10_000
+    with pytest.raises(WeightsError, match="far more than its size"):
+        write_weights(read_weights(bomb), tmp_path / "out.safetensors", 2 * size)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 WALLS = """

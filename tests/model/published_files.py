@@ -1,5 +1,6 @@
 """Small random checkpoints in the layout of the published ones, and the YAML that goes with them."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -33,7 +34,9 @@ def oracle(settings: dict[str, Any]) -> nn.Module:
     package = pytest.importorskip("bs_roformer", reason="the oracle package BS-RoFormer is not installed")
     network = package.BSRoformer if "freqs_per_bands" in settings else package.MelBandRoformer
     torch.manual_seed(17)
-    return network(**settings, flash_attn=False).eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A window was not provided")
+        return network(**settings, flash_attn=False).eval()
 
 
 def weights_of(settings: dict[str, Any]) -> dict[str, Tensor]:
