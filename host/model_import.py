@@ -75,16 +75,26 @@ def _require_file(source: Path) -> None:
     """Raise ImportRefusedError unless the file's name and its first bytes agree on what it is."""
     if not source.is_file():
         raise ImportRefusedError(f"no file at {source}; check the path")
-    with source.open("rb") as file:
-        head = file.read(9)
-    pickled, named = head.startswith(PICKLE_BEGINNINGS), source.suffix == SUFFIX
+    pickled, plain = _holds(source)
+    named = source.suffix == SUFFIX
     if pickled and named:
         raise ImportRefusedError(
             f"{source} is called {SUFFIX} but holds a pickle; rename it to .ckpt if you trust that"
         )
     if not pickled and not named:
-        hint = f"rename it to {SUFFIX}" if head[8:] == b"{" else "get it again"
+        hint = f"rename it to {SUFFIX}" if plain else "get it again"
         raise ImportRefusedError(f"{source} is no pickled checkpoint, whatever its name says; {hint}")
+
+
+def _holds(source: Path) -> tuple[bool, bool]:
+    """Whether a file begins like a pickle, and whether it begins like safetensors.
+
+    The latter begin with the length of a header in JSON, whose lowest byte may be that of a pickle.
+    """
+    with source.open("rb") as file:
+        head = file.read(9)
+    plain = head[8:] == b"{" and int.from_bytes(head[:8], "little") < source.stat().st_size
+    return head.startswith(PICKLE_BEGINNINGS) and not plain, plain
 
 
 def _convert(source: Path, folder: Path, stated: Mapping[str, Any], card: tuple[str, str, str]) -> Path:

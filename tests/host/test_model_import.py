@@ -69,6 +69,17 @@ def test_safetensors_and_half_precision_are_imported_too(tmp_path: Path) -> None
         torch.testing.assert_close(state[name], tensor.float(), rtol=0, atol=0)
 
 
+def test_a_header_length_that_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weights = {name: tensor.clone() for name, tensor in weights_of(BS).items()}
+    for padding in range(0, 256, 8):
+        save_file(weights, path, {"padding": "x" * padding})
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert import_it(path).exit_code == 0
+
+
 def test_an_imported_model_is_listed_shown_verified_and_removed(tmp_path: Path, folder: Path) -> None:
     save_plain(tmp_path / "a.safetensors")
     assert import_it(tmp_path / "a.safetensors").exit_code == 0
