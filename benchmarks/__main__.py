@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ORDER = ("callback", "engine_parts", "model_hop", "first_stem", "beside_hogs")
+ORDER = ("callback", "engine_parts", "model_hop", "first_stem", "oracle", "beside_hogs")
 """Short ones first; each runs alone too: `python -m benchmarks.NAME --help`."""
 
 

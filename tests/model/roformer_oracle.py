@@ -28,7 +28,7 @@ def oracle_of(config: RoformerConfig, dtype: torch.dtype) -> nn.Module:
         "freq_transformer_depth": config.freq_depth,
         "dim_head": config.dim_head,
         "heads": config.heads,
-        "flash_attn": False,
+        "flash_attn": True,
         "stft_n_fft": config.n_fft,
         "stft_hop_length": config.stft_hop_frames,
         "stft_win_length": config.win_frames,
@@ -41,7 +41,8 @@ def oracle_of(config: RoformerConfig, dtype: torch.dtype) -> nn.Module:
         oracle = package.MelBandRoformer(
             **settings, num_bands=config.mel_bands, sample_rate=config.sample_rate_hz
         )
-    _expand(oracle, config)
+    if config.expansion != 4:
+        _expand(oracle, config)
     for parameter in oracle.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter.data))
     return oracle.to(dtype).eval()
