@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.progress import Progress
 
 from host.audio_files import read_audio, write_audio
 from host.cli import main
 from host.library import RECORD
+from host.progress import LibraryBars
 from model.checkpoint import ModelCard, load_model, save_checkpoint
 from model.chunks import forward_of, msst_recipe, paper_recipe, separate_chunks
 from model.config import RoformerConfig
@@ -267,3 +269,19 @@ def test_lower_levels_are_said(song) -> None:
     result = run(song, "--out", song.parent / "out", "--model", "signature", "--bits", "24")
     assert result.exit_code == 0
     assert "dB lower, else one would clip" in result.stdout
+
+
+def test_the_bar_of_a_library_counts_files_and_parts() -> None:
+    bars = Progress(disable=True)
+    library_bar = LibraryBars(bars, 3)
+    library_bar.advance(Path("a"), 0.25)
+    library_bar.advance(Path("b"), 0.5)
+    assert [(task.description, task.completed) for task in bars.tasks] == [
+        ("3 files", 0.75),
+        ("a", 0.25),
+        ("b", 0.5),
+    ]
+    library_bar.end(Path("a"))
+    library_bar.end(Path("b"), 0.0)  # to be begun again
+    library_bar.end(Path("c"))  # failed before it began
+    assert [(task.description, task.completed) for task in bars.tasks] == [("3 files", 2.0)]
