@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.catalogue import BUILTIN, resolve
 from model.causal import CausalBSRoformer
-from model.config import CausalConfig, RoformerConfig
+from model.config import CausalConfig
 from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
 from model.published import PublishedError, configure
 from model.roformer import BSRoformer, MelBandRoformer, build
@@ -69,14 +69,18 @@ def fill(config: Config, weights: dict[str, Tensor], path: Path) -> Network:
 
     Raises CheckpointError, naming `path`, for missing, unexpected, misshapen or non-finite weights.
     """
-    network = CausalBSRoformer(config) if isinstance(config, CausalConfig) else _built(config, weights, path)
+    network = _built(config, weights, path)
     _require_matching(path, network.state_dict(), weights)
     network.load_state_dict(weights)
     return network.eval()
 
 
-def _built(config: RoformerConfig, weights: dict[str, Tensor], path: Path) -> Network:
+def _built(config: Config, weights: dict[str, Tensor], path: Path) -> Network:
     """An empty network; compared with the weights first, so that no file can ask for one of any size."""
+    if isinstance(config, CausalConfig):
+        if config.least_parameters > sum(weight.numel() for weight in weights.values()):
+            raise CheckpointError(f"{path} does not fit its configuration, which names a larger network")
+        return CausalBSRoformer(config)
     try:
         configure({name: tuple(weight.shape) for name, weight in weights.items()}, asdict(config))
     except PublishedError as error:

@@ -150,11 +150,21 @@ class CausalConfig(_JsonConfig):
             self.past_frames <= self.rotary_period // 2,
             f"past_frames {self.past_frames} is more than half of the rotary period {self.rotary_period}",
         )
+        _require(self.rotary_period <= 1 << 16, f"a rotary period of {self.rotary_period} is too long")
         _require_bands(self.bands, self.n_fft)
 
     @property
     def stems(self) -> int:
         return len(self.stem_names)
+
+    @property
+    def least_parameters(self) -> int:
+        """Fewer than any network of this configuration has: products of its large matrices' sizes."""
+        attention = 2 * self.heads * self.dim_head * self.dim
+        blocks = 2 * self.depth * (attention + 2 * self.expansion * self.dim**2)
+        hidden = self.stems * self.mask_hidden
+        edges = self.channels * sum(self.bands) * (self.dim + hidden)
+        return blocks + len(self.bands) * self.dim * hidden + edges
 
     @property
     def latency_frames(self) -> int:

@@ -161,3 +161,20 @@ def test_a_configuration_that_asks_for_too_much_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dim": 100_000}, "larger network"),
+        ({"depth": 1_000_000}, "larger network"),
+        ({"mask_hidden": 1_000_000}, "larger network"),
+        ({"rotary_period": 10**7}, "too long"),
+    ],
+)
+def test_a_causal_network_larger_than_its_weights_is_never_built(
+    path: Path, changes: dict, message: str
+) -> None:
+    change(path, lambda m, w: m.update(config=json.dumps({**json.loads(m["config"]), **changes})))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
