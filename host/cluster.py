@@ -14,7 +14,6 @@ from typing import Any
 from host.errors import UserError, is_expected, one_line
 from host.library import Job, Outcome, finished
 from host.progress import LibraryBars
-from host.staging import remove_abandoned
 from host.stem_files import Order, separate_file
 
 LOCAL = "local"
@@ -94,8 +93,6 @@ def run_on_cluster(
         yield from _Run(ray, order, settings, bars).all(jobs, replicas)
     finally:
         ray.shutdown()
-        for job in jobs:
-            remove_abandoned(job.folder)
 
 
 def _connect(address: str, threads: int, most: int) -> Any:

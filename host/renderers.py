@@ -70,7 +70,7 @@ def open_renderer(model: str, device: str, wanted: Sequence[str], quality: Quali
         whole = replace(whole, separate=augmented(whole.separate))
     chosen = stem_indices(whole.stem_names, wanted, model)
     names = tuple(whole.stem_names[index] for index in chosen)
-    return replace(whole, stem_names=_as_file_names(names, model), separate=_only(chosen, whole.separate))
+    return replace(whole, stem_names=names, separate=_only(chosen, whole.separate))
 
 
 def stem_indices(names: Sequence[str], wanted: Sequence[str], model: str) -> list[int]:
@@ -81,20 +81,6 @@ def stem_indices(names: Sequence[str], wanted: Sequence[str], model: str) -> lis
             f"Model '{model}' has no stem '{unknown[0]}'; choose from its stems: {', '.join(names)}."
         )
     return [names.index(name) for name in dict.fromkeys(wanted or names)]
-
-
-def _as_file_names(names: tuple[str, ...], model: str) -> tuple[str, ...]:
-    """The names, which come from a file and become files."""
-    for name in names:
-        if (
-            not name
-            or not all(letter.isalnum() or letter in " ._+-" for letter in name)
-            or name.strip(" .") != name
-        ):
-            raise SeparateError(
-                f"Model '{model}' has a stem {name!r}, which cannot name a file; import it anew."
-            )
-    return names
 
 
 def _only(chosen: list[int], separate: Separate) -> Separate:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from host.options import device_option, json_option, model_option, stems_option
 from host.outputs import writable_folder
 from host.progress import LibraryBars, library_bars
 from host.renderers import DEFAULT_OVERLAP, PRECISIONS, RECIPES, Quality, SeparateError
+from host.staging import remove_abandoned
 from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 
 
@@ -115,7 +117,8 @@ def separate(inputs: tuple[Path, ...], out: Path, as_json: bool, **chosen: Any) 
     jobs = assign_folders(found, out)
     kept = {} if chosen["overwrite"] else {job: finished(job, settings) for job in jobs}
     to_do = [job for job in jobs if not kept.get(job)]
-    outcomes = list(_run(to_do, order, settings, out, chosen)) if to_do else []
+    with _swept({job.folder.parent for job in to_do}):
+        outcomes = list(_run(to_do, order, settings, out, chosen)) if to_do else []
     report(outcomes, [job for job in jobs if kept.get(job)], failed, as_json)
     if failed or any(outcome.error for outcome in outcomes):
         sys.exit(USER_ERROR)
@@ -133,6 +136,18 @@ def order_of(chosen: dict[str, Any]) -> Order:
     )
     form = StemFormat(chosen["container"], chosen["bits"], chosen["residual"])
     return Order(from_anywhere(chosen["model"]), chosen["device"], chosen["stems"], quality, form)
+
+
+@contextmanager
+def _swept(parents: Collection[Path]) -> Iterator[None]:
+    """Without what killed runs left in these folders, and without what killed workers leave."""
+    for parent in parents:
+        remove_abandoned(parent)
+    try:
+        yield
+    finally:
+        for parent in parents:
+            remove_abandoned(parent)
 
 
 def _run(

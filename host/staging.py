@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -21,7 +22,6 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
     files of the same names are replaced, so that nobody's own files are lost. An error leaves all as it was.
     Errors: OutputError.
     """
-    remove_abandoned(folder)
     part = folder.with_name(f".{folder.name}.{socket.gethostname()}-{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
@@ -42,12 +42,12 @@ def _place(part: Path, folder: Path, last: str) -> None:
         path.replace(folder / path.name)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that were killed have left beside `folder`."""
-    start = f".{folder.name}.{socket.gethostname()}-"
-    for path in folder.parent.glob(".*-*.part"):
-        number = path.name.removeprefix(start).removesuffix(".part")
-        if path.name.startswith(start) and number.isdigit() and not _is_alive(int(number)):
+def remove_abandoned(parent: Path) -> None:
+    """Remove what processes of this machine that were killed have left in a folder of folders."""
+    left = re.compile(rf"\..+\.{re.escape(socket.gethostname())}-(\d+)\.part")
+    for path in parent.glob(".*.part"):
+        owner = left.fullmatch(path.name)
+        if owner and not _is_alive(int(owner[1])):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -20,7 +20,7 @@ from host.library import (
     source_of,
 )
 from host.outputs import OutputError
-from host.staging import staged
+from host.staging import remove_abandoned, staged
 
 
 def touch(folder, *names):
@@ -154,7 +154,6 @@ def test_a_record_that_makes_no_sense_is_none(tmp_path, text) -> None:
 
 
 def test_what_killed_processes_left_is_removed_and_what_live_ones_have_is_not(tmp_path) -> None:
-    folder = tmp_path / "song"
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     host = os.uname().nodename
@@ -165,10 +164,15 @@ def test_what_killed_processes_left_is_removed_and_what_live_ones_have_is_not(tm
     )
     for path in (dead, alive, other):
         touch(path, "half.wav")
-    with staged(folder, "last") as part:
-        (part / "whole.wav").touch()
-        assert not folder.exists()
-    assert sorted(tmp_path.iterdir()) == sorted([alive, other, folder])
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([alive, other])
+
+
+def test_a_new_folder_appears_when_it_is_whole(tmp_path) -> None:
+    with staged(tmp_path / "song", RECORD) as part:
+        touch(part, "whole.wav")
+        assert not (tmp_path / "song").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["song"]
 
 
 def test_a_kill_between_two_replacements_leaves_no_record(tmp_path, monkeypatch) -> None:

@@ -169,7 +169,7 @@ def test_memory_does_not_grow_with_the_length() -> None:
         assert frames == 1000 * chunks
         return most
 
-    assert peak(400) < 1.3 * peak(20)
+    assert peak(100) < 1.3 * peak(10)
 
 
 @pytest.mark.parametrize("overlap", [0, -1, 101])
