@@ -1,6 +1,5 @@
 """Band tables: how many STFT bins each band of a band-split RoFormer takes."""
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -68,8 +67,3 @@ def mel_band_bins(bands: int, n_fft: int, sample_rate_hz: int) -> tuple[range, .
 def _slaney_mel(hz: float) -> float:
     """Slaney's mel scale: linear up to 1 kHz (15 mel), then 27 steps to a factor of 6.4."""
     return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
-
-
-def equal_runs(band_bins: tuple[range, ...]) -> tuple[tuple[range, ...], ...]:
-    """Neighbouring bands of as many bins, together. Threads: any."""
-    return tuple(tuple(run) for _, run in itertools.groupby(band_bins, len))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.bands import equal_runs
 from model.stft import at_least_float32
 
 SLICE_POSITIONS = 1024
@@ -159,35 +158,26 @@ class Transformer(nn.Module):
         return out
 
 
-class BandSplit(nn.Module):
-    """Norm and Linear per band: [batch, spectral_frames, bins, channels, 2] -> [..., bands, dim].
+def band_values(band_bins: tuple[range, ...], channels: int) -> tuple[slice, ...]:
+    """Where each band lies in spectra of [..., bins * channels * 2] values."""
+    return tuple(slice(2 * channels * bins.start, 2 * channels * bins.stop) for bins in band_bins)
 
-    Neighbouring bands of equal width share one batched product.
+
+class BandSplit(nn.Module):
+    """Norm and Linear per band: values [..., bins * channels * 2] -> [..., bands, dim].
+
+    One band after the other: a band's product is large enough, and what it makes stays in the cache.
     """
 
     def __init__(self, dim: int, band_bins: tuple[range, ...], channels: int) -> None:
         super().__init__()
-        self.runs = equal_runs(band_bins)
-        widths = (2 * channels * len(bins) for bins in band_bins)
+        self.places = band_values(band_bins, channels)
+        widths = (place.stop - place.start for place in self.places)
         self.to_features = nn.ModuleList(nn.Sequential(RMSNorm(w), nn.Linear(w, dim)) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        nets = iter(self.to_features.children())
-        parts = [self._run(x, run, list(itertools.islice(nets, len(run)))) for run in self.runs]
-        return torch.unflatten(torch.cat(parts), 1, x.shape[:2]).permute(1, 2, 0, 3)
-
-    @staticmethod
-    def _run(x: Tensor, run: tuple[range, ...], nets: list[nn.Module]) -> Tensor:
-        """[bands of the run, rows, dim]."""
-        norms, linears = zip(*(net.children() for net in nets), strict=True)
-        part = torch.stack([x[:, :, bins.start : bins.stop] for bins in run]).flatten(3).flatten(1, 2)
-        return stacked_linear(rms_norm(part, torch.stack([norm.gamma for norm in norms])[:, None]), linears)
-
-
-def stacked_linear(x: Tensor, linears: Iterable[nn.Module]) -> Tensor:
-    """Independent Linears in one product: [linears, rows, in] -> [linears, rows, out]."""
-    weights, biases = zip(*((linear.weight, linear.bias) for linear in linears), strict=True)
-    return torch.baddbmm(torch.stack(biases)[:, None], x, torch.stack(weights).transpose(1, 2))
+        bands = zip(self.to_features, self.places, strict=True)
+        return torch.stack([net(x[..., place]) for net, place in bands], dim=-2)
 
 
 def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
@@ -200,38 +190,21 @@ def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
 
 
 class MaskEstimator(nn.Module):
-    """The mask of one stem: an MLP per band, batched like the band split."""
+    """The mask of one stem: an MLP per band."""
 
     def __init__(
         self, dim: int, band_bins: tuple[range, ...], channels: int, linears: int, expansion: int
     ) -> None:
         super().__init__()
-        self.runs, self.channels = equal_runs(band_bins), channels
-        widths = (2 * channels * len(bins) for bins in band_bins)
-        self.to_freqs = nn.ModuleList(
-            nn.Sequential(mask_mlp(dim, dim * expansion, 2 * w, linears), nn.GLU(dim=-1)) for w in widths
-        )
+        self.places = band_values(band_bins, channels)
+        sizes = [(dim, dim * expansion, 2 * (place.stop - place.start), linears) for place in self.places]
+        self.to_freqs = nn.ModuleList(nn.Sequential(mask_mlp(*size), nn.GLU(dim=-1)) for size in sizes)
 
-    def forward(self, x: Tensor, masks: Tensor) -> None:
-        """Add every band's mask to its bins of `masks`, complex [batch, channels, spectral_frames, bins].
+    def forward(self, x: Tensor, sums: Tensor) -> None:
+        """Add the masks for features `x` [bands, ..., dim] to `sums` [..., bins * channels * 2].
 
-        `x` [bands, batch * spectral_frames, dim]. Bands may overlap; they are added from low to high, so
-        the sum is the same on every device and every time, which a scatter-add's is not.
+        Bands may overlap; they are added from low to high, so the sum is the same on every device and
+        every time, which a scatter-add's is not.
         """
-        mlps = [next(net.children()) for net in self.to_freqs]
-        first = 0
-        for run in self.runs:
-            last = first + len(run)
-            values = self._values(x[first:last], mlps[first:last]).to(masks.real.dtype)
-            values = values.view(len(run), len(masks), masks.shape[2], -1, self.channels, 2)
-            for bins, mask in zip(run, torch.view_as_complex(values), strict=True):
-                masks[..., bins.start : bins.stop] += mask.permute(0, 3, 1, 2)
-            first = last
-
-    @staticmethod
-    def _values(x: Tensor, mlps: list[nn.Module]) -> Tensor:
-        """[bands of a run, rows, dim] -> [bands of a run, rows, width]."""
-        *hidden, last = list(zip(*(mlp.children() for mlp in mlps), strict=True))[::2]
-        for linears in hidden:
-            x = stacked_linear(x, linears).tanh()
-        return F.glu(stacked_linear(x, last), dim=-1)
+        for net, place, band in zip(self.to_freqs, self.places, x, strict=True):
+            sums[..., place] += net(band)

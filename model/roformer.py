@@ -53,15 +53,16 @@ class Roformer(nn.Module):
     def mask(self, spectrum: Tensor) -> Tensor:
         """Complex masks [batch, stems, channels, bins, spectral_frames] for a spectrum."""
         weight = next(self.band_split.parameters())
+        batch, channels, bins, frames = spectrum.shape
         # Inside a frequency the channel is the fast index, real and imaginary part the fastest.
-        bins = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4)
-        x = self._transform(self.band_split(bins.to(weight.dtype)))
-        x = x.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
-        batch, channels, count, frames = spectrum.shape
-        masks = spectrum.new_zeros(batch, self.config.stems, channels, frames, count)
+        values = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4).flatten(2)
+        x = self._transform(self.band_split(values.to(weight.dtype)))
+        bands = x.permute(2, 0, 1, 3).contiguous()
+        sums = values.new_zeros(batch, self.config.stems, frames, values.shape[-1])
         for stem, estimate in enumerate(self.mask_estimators):
-            estimate(x, masks[:, stem])
-        return self._average(masks).transpose(-1, -2)
+            estimate(bands, sums[:, stem])
+        masks = torch.view_as_complex(sums.view(*sums.shape[:-1], bins, channels, 2))
+        return self._average(masks.permute(0, 1, 4, 3, 2))
 
     def forward(self, audio: Tensor) -> Tensor:
         """[batch, channels, frames] -> [batch, stems, channels, frames]."""
@@ -107,7 +108,7 @@ class Roformer(nn.Module):
         return nn.Identity()
 
     def _average(self, masks: Tensor) -> Tensor:
-        """From sums over the bands that hold a bin [..., bins] to masks."""
+        """From sums over the bands that hold a bin [..., bins, spectral_frames] to masks."""
         return masks
 
 
@@ -134,7 +135,7 @@ class MelBandRoformer(Roformer):
         return RMSNorm(self.config.dim)
 
     def _average(self, masks: Tensor) -> Tensor:
-        return masks * self.shares
+        return masks * self.shares[:, None]
 
 
 def build(config: RoformerConfig) -> BSRoformer | MelBandRoformer:
