@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from model.stft import at_least_float32
 
-SLICE_POSITIONS = 1024
+SLICE_POSITIONS = 2048
 """Positions a transformer takes at a time per CPU thread: enough work per call, and it fits the cache."""
 
 
