@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from model.checkpoint import ModelCard, save_checkpoint
-from model.training.dataset import ACCOMPANIMENTS, VOICES, WITHOUT_VOCALS
+from model.training.dataset import ACCOMPANIMENTS, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
 from model.training.evaluate import as_markdown, evaluate, held_out_songs
 from model.training.train import TrainSettings, load_state
 
@@ -20,14 +20,16 @@ LICENCE = "CC-BY-4.0"
 _CARD = """# built-in live model
 
 The small causal band-split RoFormer that ships with stembridge: four stems (vocals, drums, bass, other) at
-44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters. **A first version**, trained
-for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with `stembridge train`. The run was steered while it
-went on: the learning rate was doubled after 500 steps, and the mix of the data changed after 420, 1022 and 1347 (lower basses, sub-basses,
-brighter voices, more recorded and fewer synthesised voices). A fresh run has the last mix from its start, so its result will differ.
+44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters, real masks on magnitudes that share every bin out
+among the stems. **A first version**, trained for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with
+`stembridge train`. The run was steered while it went on: the mix of the data changed after 420, 1022 and 1347 steps (lower basses,
+sub-basses, brighter voices, more recorded and fewer synthesised voices); after 1600 the network was made smaller (shared keys and values,
+magnitudes in, real masks out, weights converted) and the loss changed from L1 to the signal-to-error ratio; after 3150 a third of the voices
+became produced ones (vocoder, drive, echo and so on). A fresh run has all this from its start, so its result will differ.
 
 ## Scores
 
-SI-SDR in dB on held-out songs ({seconds:.0f} s each), higher is better. *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz
+SI-SDR in dB on held-out songs (recorded ones whole, the others {seconds:.0f} s), higher is better. *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz
 of the mixture for vocals, 30 to 250 Hz for bass. *oracle mask*: ideal ratio masks on an STFT of 2048/512, which need the
 true stems and bound what masks on magnitudes reach. *accompaniment*: the mixture less the vocals.
 
@@ -51,8 +53,9 @@ songs come from the project's generator with unseen seeds.
 
 ## Data
 
-Mixed on the fly: gains within 15 dB, pitch within 4 semitones (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
-equalisers, reverb; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
+Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
+equalisers, reverb; {produced:.0%} of sung and spoken voices after one to three treatments (vocoder, harmonies, telephone, drive, echo, widening,
+compression); {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
 ("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
 whose name tells no drum or pitch (one-shots) were left out.
 
@@ -105,7 +108,7 @@ def card_text(release: _Release) -> str:
     """The model card as Markdown."""
     return _CARD.format(
         scores=as_markdown(release.rows), below=_shortfalls(release.rows), steps=release.steps,
-        hours=release.hours, seconds=release.seconds, millions=release.millions, without=WITHOUT_VOCALS,
+        hours=release.hours, seconds=release.seconds, millions=release.millions, without=WITHOUT_VOCALS, produced=PRODUCED_VOICE,
         accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.filters import filtered
+from model.training.production import produced
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
 from model.training.sources import Pcm, Sources, StemSong, cached, to_float
@@ -38,6 +39,8 @@ WITHOUT_VOCALS = 0.15
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.5
 AIRY_VOICE = 0.2
+PRODUCED_VOICE = 0.35
+FAR_PITCH = 0.3
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 
@@ -234,7 +237,7 @@ class ItemStream:
         """Recordings one after another with gaps, longer ones likelier; sometimes layered."""
         sound = np.zeros((2, self._frames), dtype=np.float32)
         seconds = np.array([r.shape[-1] for r in recordings], dtype=np.float64)
-        ratio = 2.0 ** (rng.uniform(-4, 4) / 12.0)
+        ratio = 2.0 ** (rng.uniform(-4, 4) * (2.0 if rng.random() < FAR_PITCH else 1.0) / 12.0)
         at = int(rng.integers(-frames_of(1.0), frames_of(0.5)))
         while at < self._frames:
             pcm = recordings[int(rng.choice(len(recordings), p=seconds / seconds.sum()))]
@@ -246,6 +249,8 @@ class ItemStream:
         return sound
 
     def _with_effects(self, rng: Rng, sound: Audio) -> Audio:
+        if rng.random() < PRODUCED_VOICE:
+            sound = produced(rng, sound)
         if rng.random() < 0.6:
             sound = random_eq(rng, sound, 6.0)
         if rng.random() < 0.25:

@@ -35,7 +35,8 @@ class HeldOutSong:
 
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
-    """The test split's songs, its phrases over its instrumentals, and synthesised songs of unseen seeds."""
+    """The test split's songs, whole; its phrases over its instrumentals and synthesised songs of unseen seeds,
+    `seconds` of each."""
     songs = [
         HeldOutSong(f"synthesised {index}", song(UNSEEN_SEED, index, seconds), STEM_NAMES)
         for index in range(_SYNTHETIC_SONGS)
@@ -43,18 +44,17 @@ def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECOND
     if audio_dir is None:
         return songs
     sources = load_library(audio_dir, cache, split="test")
-    return _recorded(sources, seconds) + _over_instrumentals(sources, seconds) + songs
+    return _recorded(sources) + _over_instrumentals(sources, seconds) + songs
 
 
-def _recorded(sources: Sources, seconds: float) -> list[HeldOutSong]:
-    """Multitracks from a quarter of their length on; only what is surely clean is scored."""
+def _recorded(sources: Sources) -> list[HeldOutSong]:
+    """Whole multitracks; only what is surely clean is scored."""
     songs = []
     for source in sources.songs:
-        start = source.frames // 4
-        stems = np.zeros((4, 2, min(frames_of(seconds), source.frames - start)), dtype=np.float32)
+        stems = np.zeros((4, 2, source.frames), dtype=np.float32)
         for place, name in enumerate(STEM_NAMES):
             if name in source.stems:
-                stems[place] = to_float(source.stems[name][:, start : start + stems.shape[-1]])
+                stems[place] = to_float(source.stems[name][:, : source.frames])
         scored = STEM_NAMES if source.complete else ("vocals", "drums")
         songs.append(HeldOutSong(Path(source.name).name, stems, scored))
     return songs

@@ -1,0 +1,98 @@
+"""What producers do to a voice: drive, telephone bands, echoes, harmonies by vocoder. A voice it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from model.filters import RATE_HZ, band
+from model.training.synth import (
+    Audio,
+    Rng,
+    compressed,
+    driven,
+    echoed,
+    hz_of,
+    levelled,
+    noise,
+    phase_of,
+)
+
+_WINDOW_FRAMES, _HOP_FRAMES, _BANDS = 1024, 256, 28
+
+
+def _spectra(mono: Audio) -> NDArray[np.complex64]:
+    """[frames] -> [windows, bins], Hann, a quarter of the window apart."""
+    padded = np.pad(mono, (_WINDOW_FRAMES, _WINDOW_FRAMES))
+    windows = sliding_window_view(padded, _WINDOW_FRAMES)[::_HOP_FRAMES]
+    return np.fft.rfft(windows * np.hanning(_WINDOW_FRAMES)).astype(np.complex64)
+
+
+def _sound(spectra: NDArray[np.complex64], frames: int) -> Audio:
+    """The way back, by overlap-add."""
+    windows = np.fft.irfft(spectra) * np.hanning(_WINDOW_FRAMES)
+    sound = np.zeros((len(windows) + 3) * _HOP_FRAMES, dtype=np.float32)
+    for part in range(4):
+        blocks = windows[:, part * _HOP_FRAMES : (part + 1) * _HOP_FRAMES].ravel()
+        sound[part * _HOP_FRAMES : part * _HOP_FRAMES + len(blocks)] += blocks.astype(np.float32)
+    return sound[_WINDOW_FRAMES : _WINDOW_FRAMES + frames] / np.float32(1.5)
+
+
+def vocoded(rng: Rng, voice: Audio) -> Audio:
+    """A chord of saws (and some noise) with the voice's spectral envelope: [2, frames]."""
+    frames = voice.shape[-1]
+    root = rng.uniform(34, 58)
+    chord = root + np.array([0.0, rng.choice([0.0, 3.0, 4.0, 12.0]), rng.choice([0.0, 7.0, 12.0])])
+    glide = np.repeat(rng.choice([0.0, 0.0, 2.0, -2.0, 5.0], 4), -(-frames // 4))[:frames] / 12.0
+    saws = [phase_of(hz_of(p) * 2.0**glide, frames, rng.random()) - 0.5 for p in chord]
+    carrier = np.sum(saws, axis=0).astype(np.float32) + 0.1 * noise(rng, frames)[0]
+    mine, theirs = _spectra(voice.mean(axis=0)), _spectra(carrier)
+    edges = np.unique(np.geomspace(3, mine.shape[1], _BANDS).astype(int))
+    edges[0], edges[-1] = 0, mine.shape[1]
+    power, own = (np.add.reduceat(np.abs(s) ** 2, edges[:-1], axis=1) for s in (mine, theirs))
+    gains = np.repeat(np.sqrt(power / (own + 1e-9)), np.diff(edges), axis=1)
+    return np.repeat(_sound(theirs * gains, frames)[None], 2, axis=0)
+
+
+def _harmonised(rng: Rng, voice: Audio) -> Audio:
+    return voice + levelled(vocoded(rng, voice), -20.0 + rng.uniform(-8, 3))
+
+
+def _telephone(rng: Rng, voice: Audio) -> Audio:
+    return driven(band(voice, rng.uniform(200, 500), rng.uniform(2500, 5000)), rng.uniform(1, 8))
+
+
+def _driven(rng: Rng, voice: Audio) -> Audio:
+    return driven(voice, rng.uniform(4, 30))
+
+
+def _echoed(rng: Rng, voice: Audio) -> Audio:
+    return echoed(voice, rng.uniform(0.08, 0.5), rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.6))
+
+
+def _widened(rng: Rng, voice: Audio) -> Audio:
+    """Two copies a few milliseconds apart, one on each side."""
+    wide = voice.copy()
+    for side in range(2):
+        delay = int(rng.uniform(0.005, 0.03) * RATE_HZ)
+        wide[side, delay:] += 0.8 * voice[1 - side, : voice.shape[-1] - delay]
+    return wide
+
+
+def _squashed(rng: Rng, voice: Audio) -> Audio:
+    return compressed(voice, -38.0, rng.uniform(4, 12))
+
+
+TREATMENTS: tuple[Callable[[Rng, Audio], Audio], ...] = (
+    vocoded, _harmonised, _telephone, _driven, _echoed, _widened, _squashed
+)  # fmt: skip
+
+
+def produced(rng: Rng, voice: Audio) -> Audio:
+    """A voice [2, frames] after one to three treatments, at -20 dBFS; silence stays silence."""
+    for index in rng.choice(len(TREATMENTS), size=int(rng.integers(1, 4)), replace=False):
+        voice = levelled(TREATMENTS[index](rng, levelled(voice, -20.0)), -20.0)
+    return voice

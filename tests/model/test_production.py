@@ -1,0 +1,46 @@
+"""What producers do to a voice keeps its length, its silence and its rhythm, and is the same for a seed."""
+
+import numpy as np
+import pytest
+
+from model.training.production import TREATMENTS, _sound, _spectra, produced, vocoded
+
+FRAMES = 3 * 11025
+
+
+def voice():
+    """A tone that sounds in the second third only, a little to the left."""
+    t = np.arange(FRAMES) / 44_100
+    tone = 0.3 * np.sin(2 * np.pi * 220 * t) + 0.1 * np.sin(2 * np.pi * 880 * t)
+    tone[: FRAMES // 3] = tone[-FRAMES // 3 :] = 0.0
+    return np.stack([tone, 0.8 * tone]).astype(np.float32)
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS, ids=lambda treatment: treatment.__name__)
+def test_every_treatment_changes_a_voice_and_nothing_before_it(treatment):
+    dry = voice()
+    wet = treatment(np.random.default_rng(1), dry)
+    assert wet.shape == dry.shape and wet.dtype == np.float32 and np.isfinite(wet).all()
+    assert np.abs(wet - dry).max() > 0.01
+    assert np.abs(wet[:, : FRAMES // 3 - 2048]).max() < 0.02 * np.abs(wet).max()
+
+
+def test_windows_overlap_to_the_sound_they_came_from():
+    sound = voice()[0]
+    assert np.abs(_sound(_spectra(sound), FRAMES) - sound).max() < 0.01
+
+
+def test_a_vocoder_speaks_with_the_envelope_of_the_voice():
+    low, high = voice(), np.random.default_rng(0).standard_normal((2, FRAMES)).astype(np.float32) * 0.1
+
+    def treble(sound):
+        power = np.abs(np.fft.rfft(vocoded(np.random.default_rng(2), sound)[0])) ** 2
+        return power[FRAMES * 4000 // 44_100 :].sum() / power.sum()
+
+    assert treble(low) < 0.05 < 0.3 < treble(high)
+
+
+def test_produced_is_the_same_for_a_seed_and_keeps_silence():
+    first, second, other = (produced(np.random.default_rng(seed), voice()) for seed in (3, 3, 4))
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
+    assert not produced(np.random.default_rng(0), np.zeros((2, 8192), np.float32)).any()
