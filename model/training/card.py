@@ -108,7 +108,8 @@ def card_text(release: _Release) -> str:
     """The model card as Markdown."""
     return _CARD.format(
         scores=as_markdown(release.rows), below=_shortfalls(release.rows), steps=release.steps,
-        hours=release.hours, seconds=release.seconds, millions=release.millions, without=WITHOUT_VOCALS, produced=PRODUCED_VOICE,
+        hours=release.hours, seconds=release.seconds, millions=release.millions,
+        without=WITHOUT_VOCALS, produced=PRODUCED_VOICE,
         accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
     )  # fmt: skip
 

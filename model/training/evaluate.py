@@ -35,8 +35,8 @@ class HeldOutSong:
 
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
-    """The test split's songs, whole; its phrases over its instrumentals and synthesised songs of unseen seeds,
-    `seconds` of each."""
+    """Whole songs of the test split; `seconds` each of its phrases over its instrumentals and of synthesised
+    songs of unseen seeds."""
     songs = [
         HeldOutSong(f"synthesised {index}", song(UNSEEN_SEED, index, seconds), STEM_NAMES)
         for index in range(_SYNTHETIC_SONGS)
