@@ -73,7 +73,9 @@ from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 )
 @device_option
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Processor threads; all by default, 1 with --cluster."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Processor threads; all by default, 1 with --cluster. 1 is best beside other work.",
 )
 @click.option("--overwrite", is_flag=True, help="Redo files that are done already.")
 @click.option(
