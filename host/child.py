@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from host.errors import one_line
@@ -17,7 +16,6 @@ from streaming.session import Session
 Message = dict[str, Any]
 
 URGENT = -11  # the nice value that desktop audio servers give themselves
-AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -62,13 +60,12 @@ def read_messages(
 def raise_priority() -> None:
     """Ask to be scheduled before ordinary work; where that is not permitted, stay as it is.
 
-    Not real-time scheduling: a model that needs a whole core must not take it from the system. A child leads
-    a session, and Linux weighs whole sessions first: there the nice value alone would change nothing.
+    Not real-time scheduling: a model that needs a whole core must not take it from the system. Where Linux
+    weighs whole sessions first (autogroup) this ranks nothing but the child's own threads; to lift its session
+    would put the model above an audio thread that is not real-time.
     """
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, 0, URGENT)
-    with contextlib.suppress(OSError):
-        AUTOGROUP.write_text(str(URGENT))
 
 
 def run_child(work: Callable[[Session, Message], None], arguments: list[str]) -> int:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,14 +165,3 @@ def test_a_stubborn_child_is_made_to_leave(nursery: Nursery, monkeypatch: pytest
     keeper.stop()
     assert not _alive(pid)
     assert nursery.events[-1] == ("child", "stopped")
-
-
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this Linux weighs no sessions")
-def test_a_child_is_urgent_as_a_session_too() -> None:
-    code = "from host.child import *; raise_priority(); print(AUTOGROUP.read_text(), os.nice(0))"
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
-    ).stdout.split()
-    if said[-1] != "-11":
-        pytest.skip("raising the priority is not permitted here")
-    assert said[1:3] == ["nice", "-11"]
