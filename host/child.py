@@ -61,8 +61,8 @@ def raise_priority() -> None:
     """Ask to be scheduled before ordinary work; where that is not permitted, stay as it is.
 
     Not real-time scheduling: a model that needs a whole core must not take it from the system. Where Linux
-    weighs whole sessions first (autogroup) this ranks nothing but the child's own threads; to lift its session
-    would put the model above an audio thread that is not real-time.
+    weighs whole sessions first (autogroup) this ranks nothing but the child's own threads; to lift the whole
+    session would put the model above an audio thread that is not real-time.
     """
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, 0, URGENT)
