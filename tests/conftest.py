@@ -1,5 +1,6 @@
 """Settings of all tests: random cases come from fixed seeds and are not timed (a busy machine is no bug)."""
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -8,6 +9,9 @@ from hypothesis import settings
 
 settings.register_profile("stembridge", deadline=None, derandomize=True)
 settings.load_profile("stembridge")
+
+# A shell has what it starts in the background ignore Ctrl-C, and the programs under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
