@@ -55,7 +55,7 @@ class Found:
 def find_inputs(inputs: Sequence[Path], out: Path) -> tuple[list[Found], list[tuple[Path, LibraryError]]]:
     """The audio files that files, folders, patterns and playlists name, each once; and what names none.
 
-    What lies below `out` is nobody's input.
+    What lies below `out`, or in a folder that holds a record, is nobody's input unless it is named itself.
     """
     found: dict[Path, Found] = {}
     failed: list[tuple[Path, LibraryError]] = []
@@ -99,8 +99,10 @@ def _in_folder(folder: Path, out: Path) -> Iterator[Found]:
 
 
 def _matching(pattern: Path, out: Path) -> Iterator[Found]:
+    start = _start_of(pattern)
     for path in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))):
-        if out in (path.resolve(), *path.resolve().parents):
+        below = [folder for folder in (path, *path.parents) if start in folder.parents]
+        if any(_is_output(folder, out) for folder in below):
             continue
         if path.is_dir():
             yield from _in_folder(path, out)
@@ -108,11 +110,23 @@ def _matching(pattern: Path, out: Path) -> Iterator[Found]:
             yield _named(path)
 
 
+def _start_of(pattern: Path) -> Path:
+    """The folder in front of the first wildcard."""
+    return next(
+        folder for folder in reversed((pattern, *pattern.parents)) if any(c in folder.name for c in "*?[")
+    ).parent
+
+
+def _is_output(folder: Path, out: Path) -> bool:
+    """Whether stems lie there: `out` itself, or, where songs and stems share a folder, by the record."""
+    return folder.resolve() == out or (folder / RECORD).is_file()
+
+
 def _walk(folder: Path, out: Path) -> Iterator[Path]:
     """All files below, without hidden ones and without the output."""
     for here, folders, names in os.walk(folder):
         at = Path(here)
-        folders[:] = [name for name in folders if name[0] != "." and (at / name).resolve() != out]
+        folders[:] = [name for name in folders if name[0] != "." and not _is_output(at / name, out)]
         yield from (at / name for name in names if name[0] != ".")
 
 

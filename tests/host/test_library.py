@@ -52,6 +52,16 @@ def test_a_pattern_that_the_shell_left_alone_is_followed(tmp_path, monkeypatch) 
     )
 
 
+def test_stems_are_no_input_where_songs_and_stems_share_a_folder(tmp_path, monkeypatch) -> None:
+    touch(tmp_path, "a.wav", "a/vocals.wav", f"a/{RECORD}", "x/b.wav", "x/b/vocals.wav", f"x/b/{RECORD}")
+    monkeypatch.chdir(tmp_path)
+    for out in (Path(), Path("x"), Path("..")):
+        expected = ["a"] if out.name == "x" else ["a", "x/b"]
+        assert names_of([Path()], out) == (expected, [])
+        assert sorted(names_of([Path("**/*.wav")], out)[0]) == (["a"] if out.name == "x" else ["a", "b"])
+    assert names_of([tmp_path / "a"], tmp_path) == (["vocals"], [])
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path) -> None:
     touch(tmp_path, "song [live].wav")
     assert names_of([tmp_path / "song [live].wav"], tmp_path / "out") == (["song [live]"], [])

@@ -230,6 +230,15 @@ def test_a_folder_keeps_its_shape_and_a_second_run_does_nothing(tmp_path) -> Non
     assert when == {path: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
 
 
+def test_a_run_into_the_folder_of_the_songs_leaves_its_own_stems_alone(song) -> None:
+    folder = song.parent
+    told = [
+        json.loads(run(folder, "--out", folder, "--model", "signature", "--json").stdout) for _ in range(3)
+    ]
+    assert [(len(one["separated"]), len(one["done_before"])) for one in told] == [(1, 0), (0, 1), (0, 1)]
+    assert [path.parent for path in folder.rglob(RECORD)] == [folder / "song"]
+
+
 @pytest.mark.parametrize("change", [["--residual"], ["--stems", "bass"], ["--overwrite"]])
 def test_other_settings_or_a_wish_do_it_again(song, change) -> None:
     base = (song, "--out", song.parent / "out", "--model", "signature", "--json")
