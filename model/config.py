@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from model.bands import BS_BANDS, CAUSAL_BANDS, mel_band_bins
 
+LARGEST_N_FFT = 1 << 16
+
 
 class ConfigError(ValueError):
     """A configuration that no model of this project can have; one line says what and why."""
@@ -25,7 +27,17 @@ def _require_positive(config: object, *names: str) -> None:
 
 def _require_bands(bands: tuple[int, ...], n_fft: int) -> None:
     bins = n_fft // 2 + 1
+    _require(all(width > 0 for width in bands), "bands must each be at least one bin wide")
     _require(sum(bands) == bins, f"bands cover {sum(bands)} bins, but an STFT of {n_fft} has {bins}")
+
+
+def _require_stems(names: Any) -> None:
+    """Stems name files, also where upper and lower case are one; the rest of a mix is called residual."""
+    plain = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+    _require(plain, f"stem_names must be a list of names, not {names!r:.80}")
+    lowered = [name.lower() for name in names]
+    _require(len(set(lowered)) == len(lowered) > 0, "stem_names must be different names")
+    _require("residual" not in lowered, "no stem may be called residual: that is what all stems leave over")
 
 
 class _JsonConfig:
@@ -90,10 +102,28 @@ class RoformerConfig(_JsonConfig):
         _require(known, f"architecture must be bs or mel, not {self.architecture!r}")
         _require(self.channels in (1, 2), f"channels must be 1 or 2, not {self.channels!r}")
         _require(self.dim_head % 2 == 0, f"dim_head must be even for rotary embedding, not {self.dim_head}")
-        _require(len(set(self.stem_names)) == len(self.stem_names) > 0, "stem_names must be different names")
+        _require_stems(self.stem_names)
+        for name in ("skip_connection", "zero_dc"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"{name} must be true or false, not {value!r}")
+        rate = self.sample_rate_hz
+        _require(8000 <= rate <= 192_000, f"sample_rate_hz must be from 8000 to 192000, not {rate}")
+        self._require_stft()
+
+    def _require_stft(self) -> None:
+        _require(self.n_fft <= LARGEST_N_FFT, f"n_fft {self.n_fft} is above {LARGEST_N_FFT}")
         _require(self.win_frames <= self.n_fft, f"win_frames {self.win_frames} is above n_fft {self.n_fft}")
+        _require(
+            2 * self.stft_hop_frames <= self.win_frames,
+            f"stft_hop_frames {self.stft_hop_frames} is more than half of win_frames {self.win_frames}",
+        )
         if self.architecture == "bs":
             _require_bands(self.bands, self.n_fft)
+            return
+        _require(
+            self.mel_bands <= self.n_fft // 2,
+            f"mel_bands {self.mel_bands} is too many for an STFT of {self.n_fft}",
+        )
         _require(all(self.band_bins), f"mel_bands {self.mel_bands} is too many for an STFT of {self.n_fft}")
 
     @property
@@ -141,7 +171,7 @@ class CausalConfig(_JsonConfig):
         _require_positive(self, "past_frames", "expansion", "mask_hidden", "rotary_period")
         _require(self.channels in (1, 2), f"channels must be 1 or 2, not {self.channels!r}")
         _require(self.dim_head % 2 == 0, f"dim_head must be even for rotary embedding, not {self.dim_head}")
-        _require(len(set(self.stem_names)) == len(self.stem_names) > 0, "stem_names must be different names")
+        _require_stems(self.stem_names)
         _require(
             2 * self.hop_frames <= self.n_fft,
             f"the synthesis window of 2 x {self.hop_frames} frames is longer than n_fft {self.n_fft}",

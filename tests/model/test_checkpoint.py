@@ -145,6 +145,7 @@ IMPOSSIBLE = [
     ({"stem_names": ["../../escaped", "other"]}, "'../../escaped' is no name for a stem"),
     ({"stem_names": ["a/b", "other"]}, "is no name for a stem"),
     ({"stem_names": [7, "other"]}, "7 is no name for a stem"),
+    ({"stem_names": "vocals"}, "stem_names must be a list of names"),
     ({"stem_names": ["vocals"]}, "names 1 stems"),
     ({"bands": [-1, 1026]}, "bands"),
     ({"heads": 4, "dim_head": 4}, "heads is 4 in the configuration but 2 in the weights"),
