@@ -159,9 +159,13 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
         raise YamlError("it has no `model` section; get the YAML of the weights")
     _refuse_variants(model)
     settings = {NAMES[name]: _value(name, model[name]) for name in NAMES if model.get(name) is not None}
-    settings |= _architecture(model)
-    if "stereo" in model:
-        settings["channels"] = 2 if _switch("stereo", model["stereo"]) else 1
+    _refuse_normalising(inference)
+    settings |= _architecture(model) | _channels(model, audio)
+    _require_same(
+        "audio.hop_length", audio.get("hop_length"), "model.stft_hop_length", settings.get("stft_hop_frames")
+    )
+    if model.get("num_stems") is not None:
+        settings["stems"] = _whole("num_stems", model["num_stems"])
     if "sample_rate" in audio:
         settings["sample_rate_hz"] = _whole("audio.sample_rate", audio["sample_rate"])
     chunk = inference.get("chunk_size", audio.get("chunk_size"))
@@ -196,6 +200,28 @@ def _architecture(model: Mapping[str, Any]) -> dict[str, Any]:
     if "freqs_per_bands" in model:
         return {"architecture": "bs"}
     return {"architecture": "mel"} if "num_bands" in model else {}
+
+
+def _channels(model: Mapping[str, Any], audio: Mapping[str, Any]) -> dict[str, int]:
+    """The channels as `model.stereo` tells them, else as the audio of training had them."""
+    stated = audio.get("num_channels")
+    if "stereo" not in model:
+        return {} if stated is None else {"channels": _whole("audio.num_channels", stated)}
+    channels = 2 if _switch("stereo", model["stereo"]) else 1
+    _require_same("audio.num_channels", stated, f"model.stereo, {model['stereo']},", channels)
+    return {"channels": channels}
+
+
+def _require_same(name: str, value: object, other: str, expected: int | None) -> None:
+    """Raise YamlError where two settings of one file are both stated and contradict each other."""
+    if value is not None and expected is not None and _whole(name, value) != expected:
+        raise YamlError(f"{name} is {value} but {other} says {expected}; correct the one that is wrong")
+
+
+def _refuse_normalising(inference: Mapping[str, Any]) -> None:
+    if inference.get("normalize"):
+        raise YamlError("inference.normalize (a mix brought to one level first) is not supported;"
+                        " use a checkpoint that does without")  # fmt: skip
 
 
 def _stems(training: Mapping[str, Any]) -> tuple[str, ...]:

@@ -136,16 +136,18 @@ def _count(shapes: Shapes, prefix: str) -> int:
 def configure(shapes: Shapes, stated: Mapping[str, Any]) -> RoformerConfig:
     """The configuration of a checkpoint: what its shapes tell, checked and completed by what is stated.
 
-    Parameters: `shapes` of every parameter; `stated`, settings by the names of RoformerConfig, from a YAML or
-    the catalogue. Raises PublishedError for an unsupported variant, a contradiction (both values are named),
+    Parameters: `shapes` of every parameter; `stated`, settings by the names of RoformerConfig (and `stems`,
+    their number), from a YAML or the catalogue. Raises PublishedError for an unsupported variant, a contradiction (both values are named),
     or a setting that neither tells. Threads: any.
     """
     refuse_unsupported(shapes)
-    found = infer(shapes)
-    widths, stems = found.pop("band_widths"), found.pop("stems")
+    found, stated = infer(shapes), dict(stated)
+    widths = found.pop("band_widths")
     _refuse_contradictions(found, stated)
+    stems = found.pop("stems")
+    stated.pop("stems", None)
     found |= _bands(found["architecture"], widths, stated)
-    settings = {"skip_connection": False} | dict(stated) | found
+    settings = {"skip_connection": False} | stated | found
     missing = [name for name in YAML_NAMES if name not in settings]
     if missing:
         raise PublishedError(
@@ -174,7 +176,9 @@ def _bands(architecture: str, widths: tuple[int, ...], stated: Mapping[str, Any]
     if architecture == "mel":
         _refuse_contradictions({"mel_bands": len(widths)}, stated)
         return {"mel_bands": len(widths)}
-    channels = stated.get("channels") or _channels(sum(widths))
+    if (told_by_width := _channels(sum(widths))) is not None and "n_fft" not in stated:
+        _refuse_contradictions({"channels": told_by_width}, stated)
+    channels = stated.get("channels") or told_by_width
     if channels is None:
         return {}
     bands = tuple(width // (2 * channels) for width in widths)
@@ -197,7 +201,11 @@ def _config(settings: dict[str, Any], widths: tuple[int, ...]) -> RoformerConfig
         config = RoformerConfig.from_dict(settings)
     except (ConfigError, TypeError) as error:
         raise PublishedError(f"its configuration is impossible: {error}") from None
-    expected = tuple(2 * config.channels * len(bins) for bins in config.band_bins)
+    bins = tuple(len(band) for band in config.band_bins)
+    other = 3 - config.channels
+    if widths == tuple(2 * other * number for number in bins):
+        _refuse_contradictions({"channels": other}, settings)
+    expected = tuple(2 * config.channels * number for number in bins)
     for band, (stated, found) in enumerate(zip(expected, widths, strict=True)):
         if stated != found:
             raise PublishedError(

@@ -26,6 +26,7 @@ def test_a_published_yaml_is_understood(path: Path) -> None:
         "architecture": "bs",
         "dim": 16,
         "depth": 2,
+        "stems": 2,
         "heads": 2,
         "dim_head": 8,
         "time_depth": 1,
@@ -54,6 +55,11 @@ def test_the_target_alone_is_the_stem(path: Path) -> None:
     )
 
 
+def test_the_channels_of_the_audio_count_where_the_model_says_nothing(path: Path) -> None:
+    text = config_text(BS, model={"stereo": ...}, audio={"num_channels": 1})
+    assert settings_of(path, text)["channels"] == 1
+
+
 def test_the_chunk_of_inference_goes_before_that_of_training(path: Path) -> None:
     assert settings_of(path, config_text(BS, inference={"chunk_size": 88200}))["chunk_frames"] == 88200
 
@@ -67,7 +73,7 @@ def test_what_is_not_stated_is_left_out(path: Path) -> None:
 
 @pytest.mark.parametrize(("written", "read"), [("48e1", 480), ("4.8e2", 480), ("480.0", 480), ('"480"', 480)])
 def test_numbers_that_yaml_takes_for_text_are_numbers(path: Path, written: str, read: int) -> None:
-    text = config_text(BS).replace("stft_hop_length: 441", f"stft_hop_length: {written}")
+    text = config_text(BS, audio={"hop_length": ...}).replace("_hop_length: 441", f"_hop_length: {written}")
     assert settings_of(path, text)["stft_hop_frames"] == read
 
 
@@ -208,6 +214,10 @@ def test_a_setting_that_might_change_the_result_is_not_ignored(path: Path) -> No
         ({"model": {"stereo": 2}}, "stereo must be true or false"),
         ({"model": {"freqs_per_bands": 7}}, "freqs_per_bands must be a list"),
         ({"audio": {"chunk_size": 0}}, "chunk_size must be a whole number"),
+        ({"model": {"num_stems": 0}}, "num_stems must be a whole number"),
+        ({"audio": {"num_channels": 1}}, "audio.num_channels is 1 but model.stereo, True, says 2"),
+        ({"audio": {"hop_length": 512}}, "audio.hop_length is 512 but model.stft_hop_length says 441"),
+        ({"inference": {"normalize": True}}, "inference.normalize .* is not supported"),
         ({"training": {"instruments": "vocals"}}, "training.instruments must be a list"),
         ({"training": {"instruments": ["../../etc/passwd"]}}, "training.instruments must be a list"),
         ({"training": {"instruments": [["a"]]}}, "training.instruments must be a list"),

@@ -125,6 +125,8 @@ def test_the_network_computes_what_the_reference_does(settings: dict, stated: di
         ("expansion", 2, ("2", "4")),
         ("linear_depth", 1, ("1", "0")),
         ("n_fft", 4096, ("4096", "2048")),
+        ("channels", 1, ("1", "2")),
+        ("stems", 3, ("3", "2")),
         ("bands", (1025,), ("1025", "128, 129")),
     ],
 )
@@ -144,6 +146,8 @@ def test_a_mel_model_contradicts_by_its_bands() -> None:
     with pytest.raises(
         PublishedError, match=r"band 0 takes .* values by the configuration .* but .* in the weights"
     ):
+        configure(shapes, {**MEL_TOLD, "n_fft": 4096})
+    with pytest.raises(PublishedError, match="channels is 1 in the configuration but 2 in the weights"):
         configure(shapes, {**MEL_TOLD, "channels": 1})
     with pytest.raises(PublishedError, match=r"names 1 stems .vocals., but the weights hold 2"):
         configure(shapes, {**MEL_TOLD, "stem_names": ("vocals",)})
