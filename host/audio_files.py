@@ -23,6 +23,8 @@ FORMATS = (".wav", ".flac")
 
 SampleFormat = Literal["float32", "int24", "int16"]
 BITS = {"float32": 32, "int24": 24, "int16": 16}
+WHOLE = {"int8": 2.0**7, "int16": 2.0**15, "int24": 2.0**23, "int32": 2.0**31}
+"""Full scale of the whole numbers in a file; the largest is one less."""
 
 
 class AudioFileError(ValueError):
@@ -45,7 +47,8 @@ class AudioFacts:
 def read_audio(path: str | Path) -> tuple[Audio, int]:
     """Read a whole file: audio [channels, frames] float32 and its rate in Hz.
 
-    WAV, FLAC, OGG, MP3, AIFF and what else the system decodes; a float WAV comes back to the bit.
+    WAV, FLAC, OGG, MP3, AIFF and what else the system decodes; a float WAV comes back to the bit, and of n
+    bits the whole number k is k / 2^(n-1).
 
     Raises
     ------
@@ -76,7 +79,16 @@ def read_pieces(path: str | Path) -> Iterator[Audio]:
                 raise AudioFileError(
                     f"{path}: holds samples that are NaN or infinite; export it again from where it was made."
                 )
-            yield piece
+            yield _to_scale(piece, source.file_dtype)
+
+
+def _to_scale(piece: Audio, kind: str) -> Audio:
+    """Samples as all other readers give them: pedalboard divides whole numbers by 2^(n-1) - 1."""
+    full = WHOLE.get(kind)
+    if full is None:
+        return piece
+    whole = np.rint(piece.astype(np.float64) * (full - 1.0))
+    return (whole / full).astype(np.float32)
 
 
 def _header(path: Path) -> tuple[int, int]:
@@ -175,8 +187,8 @@ class AudioFileWriter:
         """As the file holds them: pedalboard would round whole numbers down, half a step off on average."""
         if self._format == "float32":
             return np.ascontiguousarray(audio, np.float32)
-        largest = 2 ** (BITS[self._format] - 1) - 1
-        whole = np.clip(np.rint(audio * np.float32(largest)), -largest, largest)
+        full = WHOLE[self._format]
+        whole = np.clip(np.rint(audio * np.float32(full)), -full, full - 1.0)
         if self._format == "int16":
             return whole.astype(np.int16)
         return np.left_shift(whole.astype(np.int32), 8)  # 24 bits lie in the upper ones of 32

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from host.audio_files import (
+    WHOLE,
     AudioFacts,
     AudioFileWriter,
     SampleFormat,
@@ -166,7 +167,8 @@ def _write_stems(
         return 1.0
     drafts = [f"{name}.draft.wav" for name in names]
     peak = yield from _write(folder, drafts, stems, facts)
-    gain = 1.0 / max(1.0, peak)
+    full = WHOLE[form.sample_format]
+    gain = (full - 1.0) / (full * peak) if peak > 1.0 else 1.0
     for draft, name in zip(drafts, names.values(), strict=True):
         with AudioFileWriter(folder / name, facts.rate_hz, facts.channels, form.sample_format) as writer:
             for piece in read_pieces(folder / draft):

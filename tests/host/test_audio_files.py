@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,37 @@ def test_a_survey_counts_what_pieces_give(tmp_path: Path, suffix: str) -> None:
 def test_whole_numbers_are_rounded_to_the_nearest_and_limited(tmp_path, name, sample_format, bits) -> None:
     audio = np.random.default_rng(1).uniform(-1.2, 1.2, (2, 10_000)).astype(np.float32)
     write_audio(tmp_path / name, audio, 44100, sample_format)
-    error = read_audio(tmp_path / name)[0].astype(np.float64) - np.clip(audio, -1, 1)
+    error = read_audio(tmp_path / name)[0].astype(np.float64) - np.clip(audio, -1, 1 - 2.0 ** (1 - bits))
     assert np.abs(error).max() <= 0.51 * 2.0 ** (1 - bits) and abs(error.mean()) < 0.02 * 2.0 ** (1 - bits)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_whole_numbers_are_read_to_scale(tmp_path: Path, bits: int) -> None:
+    full, size = 1 << (bits - 1), bits // 8
+    whole = [full // 2, -full, -full // 2, full - 1, 1, 0]
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, size, 44100, 0, "NONE", ""))
+        offset = full if bits == 8 else 0  # the only width without a sign
+        file.writeframes(b"".join((k + offset).to_bytes(size, "little", signed=not offset) for k in whole))
+    expected = (np.array(whole) / full).astype(np.float32)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav")[0][0], expected)
+
+
+@pytest.mark.parametrize("name", ["b.wav", "b.flac"])
+@pytest.mark.parametrize(("sample_format", "bits"), [("int16", 16), ("int24", 24)])
+def test_whole_numbers_come_back_to_the_bit(tmp_path: Path, name: str, sample_format, bits: int) -> None:
+    full = 1 << (bits - 1)
+    whole = np.linspace(-full, full - 1, 1 << 16).round().astype("<i4").reshape(2, -1)
+    content = whole.T.copy().view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((2, bits // 8, 44100, 0, "NONE", ""))
+        file.writeframes(content)
+    audio = read_audio(tmp_path / "a.wav")[0]
+    write_audio(tmp_path / name, audio, 44100, sample_format)
+    np.testing.assert_array_equal(read_audio(tmp_path / name)[0], audio)
+    if name == "b.wav":
+        with wave.open(str(tmp_path / name)) as file:
+            assert file.readframes(file.getnframes()) == content
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
