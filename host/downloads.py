@@ -59,7 +59,7 @@ class _Partial:
     path: Path
 
     @property
-    def _mark_path(self) -> Path:
+    def mark_path(self) -> Path:
         return self.path.with_name(self.path.name + ".mark")
 
     def size(self) -> int:
@@ -68,22 +68,22 @@ class _Partial:
     def mark(self, address: str) -> str:
         """The mark to resume with; "" where there is none for this address."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(self._mark_path.read_text(encoding="utf-8"))
+            kept = json.loads(self.mark_path.read_text(encoding="utf-8"))
             return str(kept["mark"]) if kept["address"] == address else ""
         return ""
 
     def begin(self, address: str, mark: str) -> None:
         """Forget what arrived and keep a new mark."""
         self.path.write_bytes(b"")
-        self._mark_path.write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
+        self.mark_path.write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._mark_path.unlink(missing_ok=True)
+        self.mark_path.unlink(missing_ok=True)
 
     def finish(self, target: Path) -> None:
         self.path.replace(target)
-        self._mark_path.unlink(missing_ok=True)
+        self.mark_path.unlink(missing_ok=True)
 
 
 PATIENT = Patience()
@@ -105,13 +105,23 @@ def download(
     Errors: DownloadError, OSError. Threads: any, one per target.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _Partial(target.with_name(target.name + ".part"))
+    partial = _partial_of(target)
     timeout = httpx.Timeout(patience.stall_s)
     with httpx.Client(timeout=timeout, headers=AGENT, follow_redirects=False) as client:
         job = _Job(client, address, partial, most_bytes, exact_bytes, advance, patience)
         job.run()
     partial.finish(target)
     return target
+
+
+def _partial_of(target: Path) -> _Partial:
+    return _Partial(target.with_name(target.name + ".part"))
+
+
+def downloaded_files(target: Path) -> list[Path]:
+    """The files that a download to `target` leaves, whole or unfinished."""
+    partial = _partial_of(target)
+    return [target, partial.path, partial.mark_path]
 
 
 def check_address(address: str, from_here: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from host.errors import UserError, guarded
@@ -49,9 +50,11 @@ def list_models(as_json: bool) -> None:
         return
     table = Table(Column("id", no_wrap=True), "here", "stems", "MB", "licence", "good for", box=None)
     for row in rows:
-        here, stems = "yes" if row["here"] else "", ", ".join(row["stems"]) or "see the YAML"
+        here = "broken" if row["problem"] else "yes" if row["here"] else ""
+        stems = ", ".join(row["stems"]) or ("" if row["problem"] else "see the YAML")
         size = f"{row['mb']:.0f}" if row["mb"] else "?"
-        table.add_row(row["id"], here, stems, size, row["licence"], row["good_for"])
+        said = escape(row["problem"] or row["good_for"])
+        table.add_row(row["id"], here, stems, size, escape(row["licence"]), said)
     Console().print(table)
 
 
@@ -67,6 +70,7 @@ def show(model: str, as_json: bool) -> None:
         return
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        shown = "unknown" if shown is None else shown
         click.echo(f"{name:>14}  {shown}" if name != "text" else f"\n{value}")
 
 
@@ -170,11 +174,12 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @guarded
 def remove(model: str, as_json: bool) -> None:
-    """Remove an imported model from this machine; `pull` or `import` brings it back."""
+    """Remove an imported model, or an unfinished download; `pull` or `import` brings it back."""
     from host.model_pull import remove_model
 
-    removed = remove_model(_imported(model))
-    click.echo(json.dumps({"id": model, "removed": str(removed)}) if as_json else f"removed {removed}")
+    removed = remove_model(model)
+    first = removed[0] if removed else _imported(model)
+    click.echo(json.dumps({"id": model, "removed": str(first)}) if as_json else f"removed {first}")
 
 
 def _tell(name: str, as_json: bool) -> None:
@@ -216,7 +221,15 @@ def _show_licence(entry: Entry) -> None:
 
 def _row(name: str) -> dict[str, Any]:
     facts = _facts(name)
-    wanted = {"id": name, "here": False, "stems": [], "mb": 0, "licence": "", "good_for": ""}
+    wanted = {
+        "id": name,
+        "here": False,
+        "stems": [],
+        "mb": None,
+        "licence": "",
+        "good_for": "",
+        "problem": "",
+    }
     return {key: facts.get(key, default) for key, default in wanted.items()}
 
 
@@ -234,6 +247,8 @@ def _facts(model: str) -> dict[str, Any]:
 
 
 def _entry_facts(entry: Entry) -> dict[str, Any]:
+    from host.digests import recorded, source_record
+
     return {
         "title": entry.title,
         "good_for": entry.good_for,
@@ -241,8 +256,8 @@ def _entry_facts(entry: Entry) -> dict[str, Any]:
         "stems": list(entry.stem_names),
         "licence": entry.licence or NO_LICENCE,
         "address": entry.address,
-        "mb": entry.bytes / 1e6 if entry.bytes else entry.about_mb,
-        "sha256": entry.sha256 or "to be recorded at first import",
+        "mb": entry.bytes / 1e6 or entry.about_mb or None,
+        "sha256": entry.sha256 or recorded(source_record(entry.id)) or "to be recorded at first import",
         "unsure": entry.unsure,
         "configuration": {k: list(v) if isinstance(v, tuple) else v for k, v in entry.settings.items()},
     }
@@ -256,12 +271,17 @@ def _file_facts(path: Path) -> dict[str, Any]:
     try:
         config, card = read_header(path)
     except CheckpointError as error:
-        return facts | {"problem": str(error)}
+        return facts | {"problem": _printable(str(error))}
     return facts | {
         "stems": list(config.stem_names),
-        "licence": card.licence,
-        "source": card.source,
+        "licence": _printable(card.licence),
+        "source": _printable(card.source),
         "file_sha256": recorded(record_of(path)),
         "configuration": config.to_dict(),
-        "text": card.text,
+        "text": _printable(card.text),
     }
+
+
+def _printable(text: str) -> str:
+    """A stranger's text without what would steer the terminal."""
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")

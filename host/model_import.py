@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host.digests import record_of, sha256_of, write_record
+from host.digests import record_of, recorded, sha256_of, source_record, write_record
 from host.errors import USER_ERROR
-from model.catalogue import SUFFIX, installed_path
+from host.staging import remove_abandoned
+from model.catalogue import FOLDER_VARIABLE, SUFFIX, installed_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +28,10 @@ LONGEST_REASON = 300
 
 class ImportRefusedError(ValueError):
     """A checkpoint that does not become a model; one line says which, why and what to do."""
+
+
+class WrongFileError(ImportRefusedError):
+    """The file itself is another one than expected, or cannot be read: no settings would help."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +66,46 @@ def import_model(
     digest = sha256_of(source)
     say(f"sha256 {digest}  {source.name}")
     if expected_sha256 and digest != expected_sha256:
-        raise ImportRefusedError(
-            f"{source} is not the file on record: its sha256 is {digest}, not {expected_sha256}; get it again"
+        kept = source_record(name)
+        help_ = f"if its author replaced it, delete {kept}" if recorded(kept) else "get it again"
+        raise WrongFileError(
+            f"{source} is not the file on record: its sha256 is {digest}, not {expected_sha256}; {help_}"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as folder:
+    make_folder(target.parent)
+    remove_abandoned(target.parent)
+    owner = f".{socket.gethostname()}-{os.getpid()}.part"  # by which remove_abandoned knows it
+    with tempfile.TemporaryDirectory(prefix=".import-", suffix=owner, dir=target.parent) as folder:
         made = _convert(source, Path(folder), stated, _card(origin, digest))
         write_record(record_of(target), sha256_of(made), target.name)
+        made.chmod(record_of(target).stat().st_mode & 0o777)  # as the user's umask has it
         made.replace(target)
     return target
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of models where there is none. Errors: ImportRefusedError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImportRefusedError(
+            f"the folder of models, {folder}, cannot be made ({error.strerror}); set {FOLDER_VARIABLE} to a"
+            " folder that you may write to"
+        ) from None
+
+
 def _require_file(source: Path) -> None:
-    """Raise ImportRefusedError unless the file's name and its first bytes agree on what it is."""
+    """Raise WrongFileError unless the file's name and its first bytes agree on what it is."""
     if not source.is_file():
-        raise ImportRefusedError(f"no file at {source}; check the path")
+        raise WrongFileError(f"no file at {source}; check the path")
     pickled, plain = _holds(source)
     named = source.suffix == SUFFIX
     if pickled and named:
-        raise ImportRefusedError(
+        raise WrongFileError(
             f"{source} is called {SUFFIX} but holds a pickle; rename it to .ckpt if you trust that"
         )
     if not pickled and not named:
         hint = f"rename it to {SUFFIX}" if plain else "get it again"
-        raise ImportRefusedError(f"{source} is no pickled checkpoint, whatever its name says; {hint}")
+        raise WrongFileError(f"{source} is no pickled checkpoint, whatever its name says; {hint}")
 
 
 def _holds(source: Path) -> tuple[bool, bool]:
@@ -104,6 +126,11 @@ def _convert(source: Path, folder: Path, stated: Mapping[str, Any], card: tuple[
 
     try:
         tensors = _tensors(source if source.suffix == SUFFIX else _unpickled(source, folder))
+    except (PublishedError, CheckpointError) as error:
+        raise WrongFileError(
+            f"{source}: {error}" if isinstance(error, PublishedError) else str(error)
+        ) from None
+    try:
         config = configure({key: tuple(tensor.shape) for key, tensor in tensors.items()}, stated)
         network = fill(config, tensors, source)
     except PublishedError as error:
@@ -131,11 +158,9 @@ def _unpickled(source: Path, folder: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ImportRefusedError(
-            f"{source} took over {CHILD_S / 60:.0f} minutes to read; get it again"
-        ) from None
+        raise WrongFileError(f"{source} took over {CHILD_S / 60:.0f} minutes to read; get it again") from None
     if done.returncode != 0:
-        raise ImportRefusedError(
+        raise WrongFileError(
             f"{source} cannot be read: {_reason(done.returncode, done.stderr)}; get it again"
         )
     return target

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from host.digests import record_of, recorded, sha256_of, source_record, write_record
-from host.downloads import PATIENT, Patience, download
-from host.model_import import ImportRefusedError, Origin, import_model
+from host.downloads import PATIENT, Patience, download, downloaded_files
+from host.model_import import ImportRefusedError, Origin, WrongFileError, import_model, make_folder
 from host.msst_yaml import MAX_BYTES, published_settings
 from host.progress import file_bars
-from model.catalogue import Entry, check_name, installed_path, models_folder, published_models
+from model.catalogue import (
+    Entry,
+    check_name,
+    imported_models,
+    installed_path,
+    models_folder,
+    published_models,
+)
 from model.header import CheckpointError, read_header
 
 Say = Callable[[str], None]
@@ -24,31 +31,47 @@ LARGEST_BYTES = 4 << 30
 def pull_model(entry: Entry, config: Path | None, say: Say, patience: Patience = PATIENT) -> Path:
     """Download a published model and import it; the path of its file.
 
-    What was downloaded goes away once it is imported, or found to be another file than the one on record.
+    What was downloaded goes away once it is imported, or found unreadable or another file than the one on
+    record; it stays where only the settings do not fit it.
     Errors: DownloadError, ImportRefusedError, YamlError, OSError. Threads: main.
     """
     if installed_path(entry.id).exists():
         raise ImportRefusedError(f"model {entry.id!r} is here already; `stembridge models remove` it first")
+    make_folder(models_folder())
     stated = _stated(entry, config, patience)
-    suffix = Path(entry.address.partition("?")[0]).suffix
-    fetched = models_folder() / "downloads" / f"{entry.id}{suffix}"
+    fetched = _download_path(entry)
     if not fetched.exists():
         _fetch(entry, fetched, patience)
     try:
         path = _import_entry(fetched, entry, stated, say)
-    except ImportRefusedError:
-        fetched.unlink()  # the wrong file, or a broken one: no use in going on from it
+    except WrongFileError:
+        fetched.unlink()  # no use in going on from it
         raise
+    except ImportRefusedError as error:
+        raise ImportRefusedError(
+            f"{error}; the download is kept: try `stembridge models pull {entry.id} --config YAML`, or"
+            f" import it under an --id of your own if the catalogue's entry {entry.id!r} is wrong"
+        ) from None
     fetched.unlink()
-    if not entry.sha256:
-        write_record(source_record(entry.id), _source_digest(path), fetched.name)
     return path
 
 
+def _download_path(entry: Entry) -> Path:
+    suffix = Path(entry.address.partition("?")[0]).suffix
+    return models_folder() / "downloads" / f"{entry.id}{suffix}"
+
+
+def _most_bytes(entry: Entry) -> int:
+    """The cap on a download: generous where the catalogue is not sure of the size."""
+    if entry.bytes or not entry.about_mb:
+        return entry.bytes or LARGEST_BYTES
+    margin = 3.0 if "size" in entry.unsure else 1.02
+    return round(entry.about_mb * 1e6 * margin) + 1_000_000
+
+
 def _fetch(entry: Entry, target: Path, patience: Patience) -> None:
-    most = entry.bytes or round(entry.about_mb * 1.02e6) + 1_000_000 if entry.bytes or entry.about_mb else 0
     with file_bars() as open_bar:
-        download(entry.address, target, most or LARGEST_BYTES, entry.bytes, open_bar(entry.id), patience)
+        download(entry.address, target, _most_bytes(entry), entry.bytes, open_bar(entry.id), patience)
 
 
 def _stated(entry: Entry, config: Path | None, patience: Patience) -> dict[str, Any]:
@@ -65,7 +88,11 @@ def _stated(entry: Entry, config: Path | None, patience: Patience) -> dict[str, 
 def _import_entry(file: Path, entry: Entry, stated: dict[str, Any], say: Say) -> Path:
     origin = Origin(entry.title, entry.address, entry.licence)
     expected = entry.sha256 or recorded(source_record(entry.id))
-    return import_model(file, entry.id, stated, origin, say, expected)
+    path = import_model(file, entry.id, stated, origin, say, expected)
+    if not expected:
+        upstream = Path(entry.address.partition("?")[0]).name
+        write_record(source_record(entry.id), _source_digest(path), upstream)
+    return path
 
 
 def _source_digest(path: Path) -> str:
@@ -116,8 +143,16 @@ def verdict(path: Path) -> str:
     return "ok"
 
 
-def remove_model(path: Path) -> Path:
-    """Remove an imported model and its record; what is known of the published file stays. Threads: any."""
-    path.unlink()
-    record_of(path).unlink(missing_ok=True)
-    return path
+def remove_model(name: str) -> list[Path]:
+    """Remove an imported model, its record and an unfinished download of it; what was there of these.
+
+    What is known of the published file stays. Threads: any.
+    """
+    path, entry = imported_models().get(name), published_models().get(name)
+    files = [path, record_of(path)] if path else []
+    if entry is not None:
+        files += downloaded_files(_download_path(entry))
+    here = [file for file in files if file.exists()]
+    for file in here:
+        file.unlink()
+    return here

@@ -212,7 +212,7 @@ def _channels(model: Mapping[str, Any], audio: Mapping[str, Any]) -> dict[str, i
     return {"channels": channels}
 
 
-def _require_same(name: str, value: object, other: str, expected: int | None) -> None:
+def _require_same(name: str, value: object, other: str, expected: object) -> None:
     """Raise YamlError where two settings of one file are both stated and contradict each other."""
     if value is not None and expected is not None and _whole(name, value) != expected:
         raise YamlError(f"{name} is {value} but {other} says {expected}; correct the one that is wrong")

@@ -16,6 +16,8 @@ BUILTIN = "builtin"
 SUFFIX = ".safetensors"
 FOLDER_VARIABLE = "STEMBRIDGE_MODELS"
 RESERVED = {BUILTIN, "signature"}
+DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")
+"""File names that mean devices on Windows, whatever follows their first dot."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -73,11 +75,12 @@ def models_folder() -> Path:
 
 def check_name(name: str) -> str:
     """`name`, if a model may be called that. Raises CatalogueError."""
-    if NAME.fullmatch(name) and name not in RESERVED and not name.endswith(SUFFIX):
+    taken = name in RESERVED or name.endswith(SUFFIX) or DEVICES.fullmatch(name)
+    if NAME.fullmatch(name) and not taken:
         return name
     raise CatalogueError(
         f"{name!r:.80} cannot name a model: use 1 to 64 of a-z, 0-9, '-', '_' and '.', with a letter or digit"
-        f" at both ends, and not {', '.join(sorted(RESERVED))} or *{SUFFIX}"
+        f" at both ends, and not {', '.join(sorted(RESERVED))}, *{SUFFIX} or a device of Windows"
     )
 
 

@@ -137,8 +137,8 @@ def configure(shapes: Shapes, stated: Mapping[str, Any]) -> RoformerConfig:
     """The configuration of a checkpoint: what its shapes tell, checked and completed by what is stated.
 
     Parameters: `shapes` of every parameter; `stated`, settings by the names of RoformerConfig (and `stems`,
-    their number), from a YAML or the catalogue. Raises PublishedError for an unsupported variant, a contradiction (both values are named),
-    or a setting that neither tells. Threads: any.
+    their number), from a YAML or the catalogue. Raises PublishedError for an unsupported variant, a
+    contradiction (both values are named), or a setting that neither tells. Threads: any.
     """
     refuse_unsupported(shapes)
     found, stated = infer(shapes), dict(stated)

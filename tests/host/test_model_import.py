@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +111,54 @@ def test_an_import_reports_what_came_of_it(tmp_path: Path, folder: Path) -> None
     assert facts["file"] == str(folder / "mine.safetensors")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_model_has_the_mode_of_its_record(tmp_path: Path, folder: Path) -> None:
+    save_plain(tmp_path / "a.safetensors")
+    before = os.umask(0o027)
+    try:
+        assert import_it(tmp_path / "a.safetensors").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (folder / "mine.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_a_killed_import_left_is_swept(tmp_path: Path, folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = folder / f".import-x.{socket.gethostname()}-{process.pid}.part"
+    left.mkdir(parents=True)
+    save_plain(tmp_path / "a.safetensors")
+    assert import_it(tmp_path / "a.safetensors").exit_code == 0
+    assert not left.exists()
+
+
+def test_a_broken_model_is_listed_as_broken(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "mine.safetensors").write_bytes(b"nothing")
+    listed = run("list")
+    assert listed.exit_code == 0 and "broken" in listed.stdout
+    row = next(row for row in json.loads(run("list", "--json").stdout) if row["id"] == "mine")
+    assert "not a readable safetensors file" in row["problem"]
+
+
+def test_a_card_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    save_plain(tmp_path / "a.safetensors")
+    assert import_it(tmp_path / "a.safetensors", BS, "mine", "--licence", "\x1b[2Jx[/b]").exit_code == 0
+    for command in (["show", "mine"], ["list"]):
+        result = run(*command)
+        assert result.exit_code == 0 and "\x1b" not in result.stdout
+
+
+def test_a_bad_folder_of_models_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STEMBRIDGE_MODELS", str(tmp_path / "file" / "models"))
+    save_plain(tmp_path / "a.safetensors")
+    result = import_it(tmp_path / "a.safetensors")
+    assert (
+        result.exit_code == 2 and "set STEMBRIDGE_MODELS to a folder that you may write to" in result.stderr
+    )
+
+
 def test_a_name_is_taken_once(tmp_path: Path, folder: Path) -> None:
     save_plain(tmp_path / "a.safetensors")
     assert import_it(tmp_path / "a.safetensors").exit_code == 0
@@ -168,6 +220,9 @@ NAMES = [
     "-a",
     "a" * 65,
     "a\n",
+    "con",
+    "nul.x",
+    "com1",
 ]
 
 

@@ -102,26 +102,44 @@ def test_the_first_hash_is_recorded_and_holds(server: FileServer, folder: Path, 
     assert record.read_text().startswith(hashlib.sha256(content).hexdigest())
     assert CliRunner().invoke(main, ["models", "remove", "small"]).exit_code == 0
     server.content = content[:-4] + b"\x00\x00\x00\x01"
-    with pytest.raises(ImportRefusedError, match="is not the file on record"):
+    with pytest.raises(ImportRefusedError, match=f"if its author replaced it, delete {record}"):
         pull(entry_of(server))
     assert names(folder) == ["small.source.sha256"]
     server.content = content
     pull(entry_of(server))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"sha256": "0" * 64}, "is not the file on record"),
-        ({"settings": SETTINGS | {"dim": 384}}, "dim is 384 in the configuration but 16 in the weights"),
-    ],
-)
-def test_what_is_not_as_on_record_is_refused(
-    server: FileServer, folder: Path, changes: dict, message: str
-) -> None:
-    with pytest.raises(ImportRefusedError, match=message):
-        pull(entry_of(server, **changes))
+def test_another_file_than_on_record_is_refused(server: FileServer, folder: Path) -> None:
+    with pytest.raises(ImportRefusedError, match=r"is not the file on record.*get it again"):
+        pull(entry_of(server, sha256="0" * 64))
     assert names(folder) == []
+
+
+def test_a_download_that_only_the_settings_do_not_fit_is_kept(server: FileServer, folder: Path) -> None:
+    with pytest.raises(ImportRefusedError, match=r"dim is 384 .* but 16 .*pull small --config"):
+        pull(entry_of(server, settings=SETTINGS | {"dim": 384}))
+    assert names(folder) == ["small.safetensors"] and len(server.ranges) == 1
+    pull(entry_of(server))
+    assert len(server.ranges) == 1 and load_model("small")
+
+
+def test_an_unfinished_download_can_be_removed(
+    server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers = [Misbehaviour(stop_after=20_000)]
+    entry = entry_of(server)
+    monkeypatch.setattr(model_pull, "published_models", lambda: {"small": entry})
+    with pytest.raises(DownloadError):
+        pull_model(entry, None, lambda line: None, Patience(20.0, 1, 0.0))
+    assert names(folder) == ["small.safetensors.part", "small.safetensors.part.mark"]
+    assert CliRunner().invoke(main, ["models", "remove", "small"]).exit_code == 0
+    assert names(folder) == []
+
+
+def test_a_size_that_is_not_sure_is_no_tight_cap(server: FileServer) -> None:
+    server.content = server.content + bytes(2_000_000)
+    with pytest.raises(ImportRefusedError, match="not a readable safetensors file"):
+        pull(entry_of(server, about_mb=3, unsure="size as reported"))
 
 
 def test_a_truncated_file_that_lies_about_its_length_is_refused(server: FileServer, folder: Path) -> None:
@@ -153,6 +171,25 @@ def test_an_authors_yaml_that_contradicts_is_refused(server: FileServer, folder:
     ):
         pull(entry_of(server, settings=settings, config_address=author.address))
     assert names(folder) == [] and server.ranges == []
+
+
+def test_the_import_of_an_entry_is_recorded_and_shown(
+    server: FileServer, folder: Path, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = {"small": entry_of(server)}
+    for module in (model_pull, model_commands):
+        monkeypatch.setattr(module, "published_models", lambda: published)
+    assert "to be recorded" in CliRunner().invoke(main, ["models", "show", "small"]).stdout
+    (tmp_path / "eigène.safetensors").write_bytes(content)
+    arguments = ["models", "import", str(tmp_path / "eigène.safetensors"), "--id", "small"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert (folder / "small.source.sha256").exists()
+    shown = CliRunner().invoke(main, ["models", "show", "small"]).stdout
+    assert f"sha256  {hashlib.sha256(content).hexdigest()}" in shown
+
+
+def test_an_unknown_size_is_shown_as_unknown() -> None:
+    assert "mb  unknown" in CliRunner().invoke(main, ["models", "show", "aspiration-sucial"]).stdout
 
 
 @pytest.mark.parametrize("licence", ["", "MIT"])
