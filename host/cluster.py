@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from host.errors import UserError, is_expected, one_line
@@ -25,6 +28,9 @@ MOST_DEATHS = 9
 
 LEAST_STEP = 0.01
 """Part of a file between two reports."""
+
+OPENING = Path("opening models")
+"""Stands among the files in work until the first model is there."""
 
 KNOCK_S = 5.0
 STORE_BYTES = 80 << 20  # Ray's least; audio goes through files
@@ -82,22 +88,26 @@ def run_on_cluster(
     """Separate every job on one of the replicas; an outcome for each, as they come.
 
     A file that fails or whose worker dies is begun again, on another replica where there is one.
+    Nothing reaches stdout meanwhile: Ray would print a paragraph there for every worker that dies.
     Errors: ClusterError, and what `Order.open` raises.
 
     Threads: main.
     """
     most = min(workers or len(jobs), len(jobs))
-    ray = _connect(address, order.quality.threads, most)
-    try:
-        order, replicas = _placed(ray, order, most)
-        yield from _Run(ray, order, settings, bars).all(jobs, replicas)
-    finally:
-        ray.shutdown()
+    bars.advance(OPENING, 0.0)
+    with redirect_stdout(io.StringIO()):
+        ray = _connect(address, order.quality.threads, most)
+        try:
+            order, replicas = _placed(ray, order, most)
+            yield from _Run(ray, order, settings, bars).all(jobs, replicas)
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str, threads: int, most: int) -> Any:
     """Ray, quiet; a cluster of this machine's own listens on the loopback only. Errors: ClusterError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it calls home otherwise
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise
     if address == LOCAL:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's way to say 127.0.0.1
     else:
@@ -230,6 +240,7 @@ class _Run:
         task, worker.task = worker.task, None
         if task is None:
             worker.place = value
+            self._bars.end(OPENING, 0.0)
             return None
         return Outcome(task.job, value)
 

@@ -1,8 +1,10 @@
 """A library on two workers, one killed in the middle: nothing lost, nothing doubled, nothing different."""
 
+import io
 import json
 import os
 import signal
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 
 from host.audio_files import write_audio
 from host.cli import main
-from host.cluster import run_on_cluster
+from host.cluster import OPENING, run_on_cluster
 from host.library import Job, read_record
 from host.renderers import Quality
 from host.stem_files import Order, separate_file
@@ -31,18 +33,22 @@ class KillingBars:
         self.killed = 0
         self.listening: set[str] = set()
         self.seen: set[str] = set()
+        self.open: set[Path] = set()
 
     def advance(self, path: Path, done: float) -> None:
         assert 0 <= done <= 1
         self.seen.add(path.stem)
+        self.open.add(path)
         if path.stem == VICTIM and not self.killed:
             part = next(self.out.glob(f".{VICTIM}.*.part"))
             self.killed = int(part.suffixes[-2].rpartition("-")[2])
+            self.niceness = os.getpriority(os.PRIO_PROCESS, self.killed)
             os.kill(self.killed, signal.SIGKILL)
             self.listening = listening_addresses(descendants(os.getpid()))
 
     def end(self, path: Path, done: float = 1.0) -> None:
         self.seen.add(path.stem)
+        self.open.discard(path)
 
 
 def descendants(process: int) -> set[int]:
@@ -88,12 +94,22 @@ def run(tmp_path_factory):
     out = folder / "out"
     jobs = [Job(path, out / path.stem) for path in sorted((folder / "in").iterdir())]
     bars = KillingBars(out)
-    outcomes = list(run_on_cluster(jobs, order, order.settings(), bars, workers=2))
+    with redirect_stdout(io.StringIO()) as stdout:
+        outcomes = list(run_on_cluster(jobs, order, order.settings(), bars, workers=2))
+    bars.printed = stdout.getvalue()
     return folder, order, bars, outcomes
 
 
 def test_a_worker_was_killed_in_the_middle(run) -> None:
     assert run[2].killed
+
+
+def test_nothing_but_results_reaches_stdout(run) -> None:
+    assert run[2].printed == ""  # Ray tells of the dead worker there
+
+
+def test_workers_are_no_nicer_than_the_command(run) -> None:
+    assert run[2].niceness == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_every_file_has_one_outcome_and_only_the_bad_one_failed(run) -> None:
@@ -102,7 +118,8 @@ def test_every_file_has_one_outcome_and_only_the_bad_one_failed(run) -> None:
     failed = [outcome for outcome in outcomes if outcome.error]
     assert [outcome.job.source.stem for outcome in failed] == ["bad"]
     assert "cannot be read as audio" in failed[0].error and "after 3 attempts" in failed[0].error
-    assert bars.seen == {"0", "1", "2", "3", "4", "bad"}
+    assert bars.seen == {"0", "1", "2", "3", "4", "bad", OPENING.stem}
+    assert not bars.open
 
 
 def test_what_lies_there_is_whole_and_nothing_else_does(run) -> None:
