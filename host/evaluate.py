@@ -27,6 +27,7 @@ from streaming.separator import Audio
 
 PARTS_OF_OTHER = ("guitar", "piano")
 BACKINGS = ("instrumental", "accompaniment")
+BEST_DB = 100.0
 """What a model may call everything but the vocals."""
 
 
@@ -109,14 +110,17 @@ def _score(
 
 def _scores(estimate: Audio, truth: Audio, chunk_median_db: float) -> Scores:
     return {
-        "sdr": _finite(chunk_median_db),
-        "usdr": _finite(float(sdr_db(estimate, truth))) if truth.any() else None,
-        "si_sdr": _finite(si_sdr_or_none(estimate, truth)),
+        "sdr": _bounded(chunk_median_db),
+        "usdr": _bounded(float(sdr_db(estimate, truth))) if truth.any() else None,
+        "si_sdr": _bounded(si_sdr_or_none(estimate, truth)),
     }
 
 
-def _finite(value: float | None) -> float | None:
-    return round(value, 4) if value is not None and math.isfinite(value) else None
+def _bounded(value: float | None) -> float | None:
+    """Within 100 dB either way: one stem that is met to the last bit must not decide a mean."""
+    if value is None or math.isnan(value):
+        return None
+    return round(max(-BEST_DB, min(BEST_DB, value)), 4)
 
 
 @click.command(short_help="Score a model on songs whose stems are known.")
@@ -158,8 +162,8 @@ def evaluate(
 
     A song is a folder with vocals, drums, bass and other as .wav or .flac, alike in rate, channels and
     length; where it has no mixture their sum is one. Where a stem is silent there is no score: `-` in the
-    table, null in the JSON. As in museval a window counts only where all scored stems sound. A song that
-    cannot be scored is reported and left out; the exit code is 2 then.
+    table, null in the JSON; no score exceeds 100 dB. As in museval a window counts only where all scored
+    stems sound. A song that cannot be scored is reported and left out; the exit code is 2 then.
     """
     songs = song_folders(data)
     renderer = open_renderer(model, device, ())

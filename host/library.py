@@ -90,12 +90,17 @@ def _some(found: list[Found], otherwise: str) -> list[Found]:
 
 
 def _named(path: Path) -> Found:
-    return Found(path, Path(path.stem))
+    return Found(path, _without_suffix(Path(path.name)))
+
+
+def _without_suffix(path: Path) -> Path:
+    """A last part of nothing but dots would lead out of the folder that stems go to."""
+    return path.with_name(path.stem if path.stem.strip(".") else "_")
 
 
 def _in_folder(folder: Path, out: Path) -> Iterator[Found]:
     paths = sorted(path for path in _walk(folder, out) if path.suffix.lower() in AUDIO_SUFFIXES)
-    return (Found(path, path.relative_to(folder).with_suffix("")) for path in paths)
+    return (Found(path, _without_suffix(path.relative_to(folder))) for path in paths)
 
 
 def _matching(pattern: Path, out: Path) -> Iterator[Found]:

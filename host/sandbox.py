@@ -2,7 +2,7 @@
 
 On Linux: an empty network of its own where the kernel lets users have one; a filter of system calls (x86-64,
 aarch64) that refuses sockets, programs and other processes; limits on memory, processor time and file size
-(these on every Unix). Everywhere: a hook that refuses the same, and writing files, to Python code. Files stay
+(these on every Unix). Everywhere: a hook that refuses Python code the same, and changing files. Files stay
 readable, and a flaw in native code could still write what the user may write, so this is a second wall. The
 first is that the weights-only reader of torch calls nothing that a file names.
 """
@@ -38,6 +38,12 @@ CHANGING_EVENTS = (
     "os.link",
     "os.symlink",
     "os.chmod",
+    "os.chown",
+    "os.mkdir",
+    "os.truncate",
+    "os.utime",
+    "os.setxattr",
+    "os.removexattr",
     "shutil.",
     "ctypes.",
 )

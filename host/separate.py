@@ -56,7 +56,8 @@ from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 @click.option(
     "--overlap",
     type=click.IntRange(1, 64),
-    help=f"Chunks that every moment is in (msst); {DEFAULT_OVERLAP} by default, 2 is twice as fast.",
+    help=f"Chunks that every moment is in (msst); {DEFAULT_OVERLAP} by default, 2 is twice as fast; 1 leaves "
+    "two silent samples where chunks meet, as the reference does.",
 )
 @click.option(
     "--tta", is_flag=True, help="Average with channels swapped and polarity turned; 3 times as slow."

@@ -259,6 +259,10 @@ attempt("program", lambda: subprocess.run(["true"]))
 attempt("system", lambda: os.system("true"))
 attempt("other file", lambda: open(folder.parent / "other", "w"))
 attempt("removal", lambda: (folder / "kept").unlink())
+attempt("truncation", lambda: os.truncate(folder / "kept", 0))
+attempt("folder", lambda: (folder / "made").mkdir())
+attempt("owner", lambda: os.chown(folder / "kept", -1, -1))
+attempt("time", lambda: os.utime(folder / "kept"))
 attempt("memory", lambda: bytearray(1 << 30))
 attempt("large file", lambda: (folder / "large").write_bytes(bytes(1 << 21)))
 attempt("own file", lambda: (folder / "own").write_text("x"))
@@ -275,8 +279,9 @@ def test_the_walls_of_the_reading_process_hold(tmp_path: Path) -> None:
         [sys.executable, "-c", WALLS, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     said = set(done.stdout.splitlines())
-    shut = ("socket", "program", "system", "other file", "removal", "memory", "large file")
+    changes = ("other file", "removal", "truncation", "folder", "owner", "time")
+    shut = ("socket", "program", "system", *changes, "memory", "large file")
     assert said == {"thread", "native -1", "own file went through", *(f"{name} refused" for name in shut)}, (
         done
     )
-    assert (folder / "kept").exists() and not (tmp_path / "other").exists()
+    assert (folder / "kept").read_text() == "kept" and not (tmp_path / "other").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from host.audio_files import write_audio
 from host.errors import UserError
-from host.evaluate import EvaluateError, Target, evaluate, score_song, targets
+from host.evaluate import EvaluateError, Target, _bounded, evaluate, score_song, targets
 from host.musdb import STEMS, TrueSong, read_song, song_folders
 from host.renderers import Renderer
 from host.score_report import as_table, picture_of, summarise
@@ -247,3 +248,14 @@ def test_nothing_is_written_where_no_song_could_be_scored(data, tmp_path) -> Non
     result = run("--data", data, "--model", "signature", "--out", tmp_path / "out")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 2)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_score_exceeds_a_hundred_db_either_way() -> None:
+    assert [_bounded(v) for v in (math.inf, -math.inf, 138.8, 7.00004, math.nan, None)] == [
+        100,
+        -100,
+        100,
+        7,
+        None,
+        None,
+    ]

@@ -67,6 +67,12 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path) -> None:
     assert names_of([tmp_path / "song [live].wav"], tmp_path / "out") == (["song [live]"], [])
 
 
+@pytest.mark.parametrize("name", ["...wav", "..wav", "sub/...wav"])
+def test_no_name_leads_out_of_the_folder_of_stems(tmp_path, name) -> None:
+    touch(tmp_path, name)
+    assert names_of([tmp_path / name], tmp_path / "stems")[0] == ["_"]
+
+
 def test_every_file_is_taken_once(tmp_path) -> None:
     touch(tmp_path, "a.wav", "b.wav")
     (tmp_path / "again.wav").symlink_to(tmp_path / "a.wav")
