@@ -25,7 +25,8 @@ among the stems. **A first version**, trained for {steps} steps ({hours:.1f} hou
 `stembridge train`. The run was steered while it went on: the mix of the data changed after 420, 1022 and 1347 steps (lower basses,
 sub-basses, brighter voices, more recorded and fewer synthesised voices); after 1600 the network was made smaller (shared keys and values,
 magnitudes in, real masks out, weights converted) and the loss changed from L1 to the signal-to-error ratio; after 3150 a third of the voices
-became produced ones (vocoder, drive, echo and so on). A fresh run has all this from its start, so its result will differ.
+became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less in the loss, and the learning rate was raised once
+more. A fresh run has all this from its start, so its result will differ.
 
 ## Scores
 
