@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from host.outputs import write_text
 from model.catalogue import models_folder
 
 
@@ -30,7 +31,5 @@ def recorded(record: Path) -> str:
 
 
 def write_record(record: Path, digest: str, name: str) -> None:
-    """Write a record; it appears whole or not at all."""
-    partial = record.with_name(record.name + ".partial")
-    partial.write_text(f"{digest}  {name}\n", encoding="ascii")
-    partial.replace(record)
+    """Write a record; it appears whole or not at all. Errors: OutputError."""
+    write_text(record, f"{digest}  {name}\n")

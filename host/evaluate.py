@@ -27,8 +27,10 @@ from streaming.separator import Audio
 
 PARTS_OF_OTHER = ("guitar", "piano")
 BACKINGS = ("instrumental", "accompaniment")
-BEST_DB = 100.0
 """What a model may call everything but the vocals."""
+
+BEST_DB = 100.0
+"""Beyond this, either way, a score only says that floats are finite."""
 
 
 class EvaluateError(UserError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from host.digests import record_of, recorded, sha256_of, source_record, write_record
 from host.errors import USER_ERROR
-from host.staging import remove_abandoned
+from host.staging import owner_suffix, remove_abandoned
 from model.catalogue import FOLDER_VARIABLE, SUFFIX, installed_path
 
 if TYPE_CHECKING:
@@ -71,10 +70,10 @@ def import_model(
         raise WrongFileError(
             f"{source} is not the file on record: its sha256 is {digest}, not {expected_sha256}; {help_}"
         )
-    make_folder(target.parent)
-    remove_abandoned(target.parent)
-    owner = f".{socket.gethostname()}-{os.getpid()}.part"  # by which remove_abandoned knows it
-    with tempfile.TemporaryDirectory(prefix=".import-", suffix=owner, dir=target.parent) as folder:
+    parent = target.parent
+    make_folder(parent)
+    remove_abandoned(parent)
+    with tempfile.TemporaryDirectory(prefix=".import-", suffix=owner_suffix(), dir=parent) as folder:
         made = _convert(source, Path(folder), stated, _card(origin, digest))
         write_record(record_of(target), sha256_of(made), target.name)
         made.chmod(record_of(target).stat().st_mode & 0o777)  # as the user's umask has it

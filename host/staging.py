@@ -14,6 +14,11 @@ from host.errors import one_line
 from host.outputs import OutputError
 
 
+def owner_suffix() -> str:
+    """How the name of a hidden folder ends that `remove_abandoned` removes once this process is gone."""
+    return f".{socket.gethostname()}-{os.getpid()}.part"
+
+
 @contextlib.contextmanager
 def staged(folder: Path, last: str) -> Iterator[Path]:
     """A hidden folder beside `folder` to fill; its files move there at the end, `last` after all others.
@@ -22,7 +27,7 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
     files of the same names are replaced, so that nobody's own files are lost. An error leaves all as it was.
     Errors: OutputError.
     """
-    part = folder.with_name(f".{folder.name}.{socket.gethostname()}-{os.getpid()}.part")
+    part = folder.with_name(f".{folder.name}{owner_suffix()}")
     try:
         part.mkdir(parents=True)
         yield part

@@ -10,7 +10,7 @@ from host.audio_files import AudioFacts
 from host.progress import Advance
 from host.renderers import Renderer
 from host.resampling import resample_pieces
-from model.pieces import Audio, of_length, shared
+from model.pieces import Audio, gathered, of_length, shared
 
 PARTS = {
     5: ((0, 1), (2,), (3, 4)),
@@ -65,9 +65,4 @@ def separate_channels(renderer: Renderer, audio: Audio, rate_hz: int, progress: 
     """All of `audio` [channels, frames] at once: [stems, channels, frames]."""
     facts = AudioFacts(rate_hz, *audio.shape)
     stems = np.empty((len(renderer.stem_names), *audio.shape), np.float32)
-    end = 0
-    for piece in stem_pieces(renderer, [audio], facts):
-        stems[..., end : end + piece.shape[-1]] = piece
-        end += piece.shape[-1]
-        progress(end / facts.frames)
-    return stems
+    return gathered(stem_pieces(renderer, [audio], facts), stems, progress)

@@ -8,7 +8,7 @@ import torch
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
-from model.pieces import Audio, rechunked
+from model.pieces import Audio, gathered, rechunked
 
 CHUNK_HOPS = 128
 
@@ -52,9 +52,4 @@ def separate(
     `progress` is told the part that is done, 0..1, after every chunk.
     """
     stems = np.empty((model.config.stems, *audio.shape), np.float32)
-    end = 0
-    for piece in separate_causal(model, [audio]):
-        stems[..., end : end + piece.shape[-1]] = piece
-        end += piece.shape[-1]
-        progress(end / max(1, audio.shape[-1]))
-    return stems
+    return gathered(separate_causal(model, [audio]), stems, progress)

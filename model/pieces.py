@@ -43,6 +43,16 @@ def of_length(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
         yield np.zeros((*shape, left), np.float32)
 
 
+def gathered(pieces: Iterable[Audio], whole: Audio, progress: Callable[[float], None]) -> Audio:
+    """`whole` [..., frames], filled from its start; `progress` is told the part, 0..1, after every piece."""
+    end, frames = 0, whole.shape[-1]
+    for piece in pieces:
+        whole[..., end : end + piece.shape[-1]] = piece
+        end += piece.shape[-1]
+        progress(end / max(1, frames))
+    return whole
+
+
 def shared(pieces: Iterable[Audio], count: int) -> list[Iterator[Audio]]:
     """The same pieces for `count` readers; only what one is ahead of others is held (`tee` holds 57 more)."""
     source, queues = iter(pieces), [deque[Audio]() for _ in range(count)]
