@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from model.checkpoint import ModelCard, save_checkpoint
-from model.training.dataset import ACCOMPANIMENTS, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
+from model.training.dataset import ACCOMPANIMENTS, DOUBLED_VOICE, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
 from model.training.evaluate import as_markdown, evaluate, held_out_songs
 from model.training.train import TrainSettings, load_state
 
@@ -56,7 +56,7 @@ songs come from the project's generator with unseen seeds.
 
 Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
 equalisers, reverb; {produced:.0%} of sung and spoken voices after one to three treatments (vocoder, harmonies, telephone, drive, echo, widening,
-compression); {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
+compression); {doubled:.0%} of all voices doubled to either side; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
 ("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
 whose name tells no drum or pitch (one-shots) were left out.
 
@@ -110,7 +110,7 @@ def card_text(release: _Release) -> str:
     return _CARD.format(
         scores=as_markdown(release.rows), below=_shortfalls(release.rows), steps=release.steps,
         hours=release.hours, seconds=release.seconds, millions=release.millions,
-        without=WITHOUT_VOCALS, produced=PRODUCED_VOICE,
+        without=WITHOUT_VOCALS, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
         accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.filters import filtered
-from model.training.production import produced
+from model.training.production import doubled, produced
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
 from model.training.sources import Pcm, Sources, StemSong, cached, to_float
@@ -40,9 +40,12 @@ SILENCED_STEM = 0.1
 FRESH_BASS = 0.5
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
+DOUBLED_VOICE = 0.3
 FAR_PITCH = 0.3
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
+REMIX_GAIN_DB = {"drums": (-7.0, 7.0), "bass": (-7.0, 11.0), "other": (-7.0, 7.0)}
+"""About -21 dBFS. In dance music the bass is often louder than all the rest."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class ItemStream:
                 sound = bass_line(rng, self._frames)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
-            stems[place] = levelled(sound, -21.0 + rng.uniform(-7, 7))
+            stems[place] = levelled(sound, -21.0 + rng.uniform(*REMIX_GAIN_DB[name]))
         return stems
 
     def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
@@ -223,6 +226,8 @@ class ItemStream:
         voice = self._voice(rng)
         if rng.random() < AIRY_VOICE:
             voice = airy(voice, rng.uniform(4, 16))
+        if rng.random() < DOUBLED_VOICE:
+            voice = doubled(rng, voice)
         return levelled(voice, 20.0 * np.log10(reference) + rng.uniform(-10, 4))
 
     def _voice(self, rng: Rng) -> Audio:
@@ -256,5 +261,5 @@ class ItemStream:
         if rng.random() < 0.25:
             sound = np.repeat(sound.mean(axis=0, keepdims=True), 2, axis=0)
         if rng.random() < 0.55:
-            sound = reverberated(sound, room(rng, rng.uniform(0.3, 1.6)), rng.uniform(0.03, 0.35))
+            sound = reverberated(sound, room(rng, rng.uniform(0.3, 1.6)), rng.uniform(0.03, 0.5))
         return sound

@@ -82,6 +82,22 @@ def _widened(rng: Rng, voice: Audio) -> Audio:
     return wide
 
 
+def doubled(rng: Rng, voice: Audio) -> Audio:
+    """As if sung twice and panned apart: each side its own slowly wandering copy, some of the voice between.
+
+    Sides end up all but uncorrelated, as in a chorus or a stack of takes. A wide sound may be a voice.
+    """
+    frames = voice.shape[-1]
+    at = np.arange(frames)
+    wide = voice * np.float32(rng.uniform(0.0, 0.9))
+    for side in range(2):
+        hz, depth_s = rng.uniform(0.1, 0.9), rng.uniform(0.0008, 0.005)
+        wander_s = depth_s * np.sin(2 * np.pi * (hz * at / RATE_HZ + rng.random()))
+        back = (rng.uniform(0.006, 0.03) + wander_s) * RATE_HZ
+        wide[side] += np.interp(at - back, at, voice[int(rng.integers(2))]).astype(np.float32)
+    return wide
+
+
 def _squashed(rng: Rng, voice: Audio) -> Audio:
     return compressed(voice, -38.0, rng.uniform(4, 12))
 

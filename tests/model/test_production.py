@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.training.production import TREATMENTS, _sound, _spectra, produced, vocoded
+from model.training.production import TREATMENTS, _sound, _spectra, doubled, produced, vocoded
 
 FRAMES = 3 * 11025
 
@@ -16,13 +16,19 @@ def voice():
     return np.stack([tone, 0.8 * tone]).astype(np.float32)
 
 
-@pytest.mark.parametrize("treatment", TREATMENTS, ids=lambda treatment: treatment.__name__)
+@pytest.mark.parametrize("treatment", (*TREATMENTS, doubled), ids=lambda treatment: treatment.__name__)
 def test_every_treatment_changes_a_voice_and_nothing_before_it(treatment):
     dry = voice()
     wet = treatment(np.random.default_rng(1), dry)
     assert wet.shape == dry.shape and wet.dtype == np.float32 and np.isfinite(wet).all()
     assert np.abs(wet - dry).max() > 0.01
     assert np.abs(wet[:, : FRAMES // 3 - 2048]).max() < 0.02 * np.abs(wet).max()
+
+
+def test_doubled_sides_are_less_alike_than_the_voice_was():
+    wide = doubled(np.random.default_rng(3), voice())
+    assert np.corrcoef(voice())[0, 1] > 0.99
+    assert abs(np.corrcoef(wide)[0, 1]) < 0.9
 
 
 def test_windows_overlap_to_the_sound_they_came_from():
