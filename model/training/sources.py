@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
     path = cache / f"{hashlib.sha1(key.encode()).hexdigest()[:20]}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
+        part = path.with_suffix(f".{os.getpid()}.part.npy")  # several processes may make it at once
         np.save(part, to_pcm(make()))
         part.replace(path)
     array: Pcm = np.load(path, mmap_mode="r")
