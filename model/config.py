@@ -1,12 +1,14 @@
 """Model configurations: frozen, validated when made, to and from plain JSON values."""
 
 import itertools
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from model.bands import BS_BANDS, CAUSAL_BANDS, mel_band_bins
 
 LARGEST_N_FFT = 1 << 16
+WHOLE_SIGNAL = -1
+"""The look-ahead of a first time layer that sees everything; whole signals only."""
 
 
 class ConfigError(ValueError):
@@ -145,9 +147,12 @@ class RoformerConfig(_JsonConfig):
 
 @dataclass(frozen=True)
 class CausalConfig(_JsonConfig):
-    """The project's own causal band-split RoFormer; one spectral frame per hop, no look-ahead.
+    """The project's own causal band-split RoFormer; one spectral frame per hop.
 
-    `past_frames` (W) is how many spectral frames, the newest included, a time layer attends to.
+    `past_frames` (W) is how many spectral frames, the newest included, a time layer attends to. In the first
+    one the newest is `look_ahead_frames` later than the frame it works for, or the whole signal is seen
+    (WHOLE_SIGNAL). `look_aheads` are all that the network was trained for: it is told which one it works
+    with, and any of them may be `look_ahead_frames`; empty, where there is one only.
     Raises ConfigError where the values contradict each other.
     """
 
@@ -165,6 +170,8 @@ class CausalConfig(_JsonConfig):
     expansion: int = 4
     mask_hidden: int = 32
     rotary_period: int = 4096
+    look_ahead_frames: int = 0
+    look_aheads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require_positive(self, "sample_rate_hz", "n_fft", "hop_frames", "dim", "depth", "heads", "dim_head")
@@ -182,10 +189,34 @@ class CausalConfig(_JsonConfig):
         )
         _require(self.rotary_period <= 1 << 16, f"a rotary period of {self.rotary_period} is too long")
         _require_bands(self.bands, self.n_fft)
+        self._require_look_aheads()
+
+    def _require_look_aheads(self) -> None:
+        known, chosen, most = self.look_aheads, self.look_ahead_frames, self.past_frames // 2
+        for ahead in (*known, chosen):
+            _require(
+                type(ahead) is int and WHOLE_SIGNAL <= ahead <= most,
+                f"a look-ahead must be 0 to {most} (half of past_frames) or {WHOLE_SIGNAL} (everything),"
+                f" not {ahead!r:.40}",
+            )
+        _require(len(set(known)) == len(known), "look_aheads must be different")
+        _require(
+            not known or chosen in known,
+            f"the network was trained for look-aheads of {', '.join(map(str, known))}, not for {chosen}",
+        )
 
     @property
     def stems(self) -> int:
         return len(self.stem_names)
+
+    @property
+    def streams(self) -> bool:
+        """Whether this network can work while the signal is still coming."""
+        return self.look_ahead_frames != WHOLE_SIGNAL
+
+    def with_look_ahead(self, look_ahead_frames: int) -> Self:
+        """The same network at another of its `look_aheads`. Raises ConfigError for any other."""
+        return replace(self, look_ahead_frames=look_ahead_frames)
 
     @property
     def least_parameters(self) -> int:
@@ -198,5 +229,6 @@ class CausalConfig(_JsonConfig):
 
     @property
     def latency_frames(self) -> int:
-        """Algorithmic latency: the synthesis window, S = 2H."""
-        return 2 * self.hop_frames
+        """Algorithmic latency: the synthesis window, S = 2H, and the look-ahead. Raises ConfigError."""
+        _require(self.streams, "a network that sees the whole signal has no latency: it is for whole files")
+        return (2 + self.look_ahead_frames) * self.hop_frames
