@@ -92,15 +92,30 @@ def bass_patch(rng: Rng) -> Patch:
 
 
 def bass_line(rng: Rng, frames: int) -> Audio:
-    """A bass line by itself, half of the time a sub-bass below 65 Hz, gated or held: [2, frames]."""
-    sub = rng.random() < 0.5
-    patch = replace(bass_patch(rng), slope=2.0, cutoff_hz=rng.uniform(50, 150)) if sub else bass_patch(rng)
-    step_s, root = rng.uniform(0.09, 0.2), int(rng.integers(23, 34 if sub else 41))
+    """A bass line by itself: any bass, a sub-bass below 65 Hz gated or held, or sparse booms, which only their
+    place in the bar and their missing click tell from a kick; booms often lie under another bass: [2, frames]."""
+    kind = rng.choice(["any", "sub", "boom"])
+    if kind == "any":
+        return _line(rng, bass_patch(rng), int(rng.integers(23, 41)), 0.85, frames)
+    if kind == "sub":
+        patch = replace(bass_patch(rng), slope=2.0, cutoff_hz=rng.uniform(50, 150))
+        return _line(rng, patch, int(rng.integers(23, 34)), 0.85, frames)
+    boom = Patch(slope=3.0, cutoff_hz=60.0, attack_s=rng.uniform(0.003, 0.02), decay_s=rng.uniform(0.06, 0.4))
+    sound = levelled(_line(rng, boom, int(rng.integers(19, 32)), 0.5, frames), -18.0)
+    if rng.random() < 0.6:
+        above = _line(rng, bass_patch(rng), int(rng.integers(28, 45)), 0.7, frames)
+        sound += levelled(above, -18.0 - rng.uniform(6, 22))
+    return sound
+
+
+def _line(rng: Rng, patch: Patch, root: int, density: float, frames: int) -> Audio:
+    """Notes on a grid of steps, `density` of them sounding."""
+    step_s = rng.uniform(0.09, 0.2)
     notes, at_s = [], -rng.uniform(0.0, 2.0) * step_s
     while at_s < frames / RATE_HZ:
         length_s = step_s * float(rng.choice([1, 2, 2, 3, 4, 8, 16]))
         pitch = root + int(rng.choice([0, 0, 0, 3, 5, 7, -2]))
-        if rng.random() < 0.85:
+        if rng.random() < density:
             notes.append(Note(at_s, length_s * rng.uniform(0.5, 1.0), pitch, rng.uniform(0.7, 1.0)))
         at_s += length_s
     return play(rng, patch, notes, frames)
