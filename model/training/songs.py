@@ -92,8 +92,10 @@ def bass_patch(rng: Rng) -> Patch:
 
 
 def bass_line(rng: Rng, frames: int) -> Audio:
-    """A bass line by itself: any bass, a sub-bass below 65 Hz gated or held, or sparse booms, which only their
-    place in the bar and their missing click tell from a kick; booms often lie under another bass: [2, frames]."""
+    """A bass line by itself: any bass, a sub-bass below 65 Hz gated or held, or sparse booms: [2, frames].
+
+    Booms often lie under another bass; only the missing click tells one from a kick.
+    """
     kind = rng.choice(["any", "sub", "boom"])
     if kind == "any":
         return _line(rng, bass_patch(rng), int(rng.integers(23, 41)), 0.85, frames)
