@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from model.filters import filtered
 from model.training.production import doubled, produced
+from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
-from model.training.sources import Pcm, Sources, StemSong, cached, to_float
+from model.training.sources import Sources, StemSong
 from model.training.synth import (
     Audio,
     Rng,

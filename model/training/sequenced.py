@@ -13,9 +13,9 @@ import numpy as np
 
 from model.filters import RATE_HZ
 from model.training.drums import Kit, sequence, synthetic_kit
+from model.training.recordings import Pcm, to_float
 from model.training.score import Part, Score, compose
 from model.training.songs import bass_patch, drum_track, mixed, part_patch
-from model.training.sources import Pcm, to_float
 from model.training.synth import (
     Audio,
     Note,

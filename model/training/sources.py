@@ -1,35 +1,29 @@
-"""Finds, screens and decodes the recordings that training mixes its items from.
+"""Finds the recordings that training mixes its items from, and says which cannot be used and why.
 
 Two layouts are understood. A *library* has a `files.tsv` with the columns `path` and `split`; the first
 folder of a path says what a file is (`singing`, `speech`, `backgrounds`, `multitracks/.../SONG/STEM.ext`,
 and one-shots under `drums`, `bass`, `other`). A folder of *songs* holds one folder per song with vocals,
-drums, bass and other (as MUSDB18-HQ does). Every file is decoded once into a cache of int16 arrays.
+drums, bass and other (as MUSDB18-HQ does), or with vocals and their accompaniment only.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.filters import RATE_HZ
+from model.training.recordings import SUFFIXES, Pcm, TrainingDataError, load, rate_of
+from model.training.recordings import to_float as to_float
 from model.training.songs import STEM_NAMES
-from model.training.synth import Audio, frames_of
 
-Pcm = NDArray[np.int16]
-_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".m4a"}
-_QUIETEST_PEAK = 10.0 ** (-45.0 / 20.0)
+BAD_DATA = ("skip", "refuse")
+_ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
 _SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0, "multitracks": 4.0}
-
-
-class TrainingDataError(ValueError):
-    """Training data that cannot be used: one line with what, why and what to do."""
+_SHORTEST_ONE_SHOT_S = 0.02
+_KINDS = ("singing", "speech", "backgrounds", "multitracks", "drums", "bass", "other")
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class StemSong:
 
     @property
     def frames(self) -> int:
-        return min(int(stem.shape[-1]) for stem in self.stems.values())
+        return int(self.stems["vocals"].shape[-1])
 
     @property
     def complete(self) -> bool:
@@ -51,7 +45,7 @@ class StemSong:
 
 @dataclass
 class Sources:
-    """Everything usable of one split, and what was left out and why."""
+    """Everything usable of one split; what was left out and why; what else one should know."""
 
     songs: list[StemSong] = field(default_factory=list)
     singing: list[Pcm] = field(default_factory=list)
@@ -59,133 +53,178 @@ class Sources:
     backgrounds: list[Pcm] = field(default_factory=list)
     one_shots: dict[Path, Pcm] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def to_pcm(sound: Audio) -> Pcm:
-    """Float audio to int16, clipped at full scale."""
-    return np.asarray(np.clip(np.round(sound * 32768.0), -32768, 32767), dtype=np.int16)
+def accepted(sources: Sources, bad_data: str) -> Sources:
+    """The sources, if `bad_data` is "skip" or nothing was left out.
 
-
-def to_float(pcm: Pcm) -> Audio:
-    """Int16 audio to float32."""
-    return pcm.astype(np.float32) / np.float32(32768.0)
-
-
-def decode(path: Path) -> Audio:
-    """A whole audio file as [2, frames] at 44.1 kHz. Raises TrainingDataError where it cannot be read."""
-    from pedalboard.io import AudioFile
-
-    try:
-        with AudioFile(str(path)) as file, file.resampled_to(float(RATE_HZ)) as audio:
-            sound = np.asarray(audio.read(audio.frames), dtype=np.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise TrainingDataError(f"{path}: cannot be read as audio; remove or replace it") from error
-    return sound[:2] if sound.shape[0] > 1 else np.repeat(sound, 2, axis=0)
-
-
-def screened(path: Path, sound: Audio, shortest_s: float) -> Audio:
-    """The sound, if it is of use. Raises TrainingDataError for non-finite, short or silent audio."""
-    if not np.isfinite(sound).all():
-        raise TrainingDataError(f"{path}: holds NaN or infinite samples; export it again")
-    if sound.shape[-1] < frames_of(shortest_s):
-        raise TrainingDataError(f"{path}: shorter than {shortest_s:g} s; not used")
-    if np.abs(sound).max(initial=0.0) < _QUIETEST_PEAK:
-        raise TrainingDataError(f"{path}: silent (peak below -45 dBFS); not used")
-    return sound
-
-
-def trimmed(sound: Audio) -> Audio:
-    """Without the silence (below -50 dBFS) at both ends."""
-    loud = np.flatnonzero(np.abs(sound).max(axis=0) > 10.0 ** (-50.0 / 20.0))
-    return sound[:, loud[0] : loud[-1] + 1] if len(loud) else sound[:, :0]
-
-
-def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
-    """The array made by `make`, as int16, from `cache` if it is there; written whole or not at all."""
-    path = cache / f"{hashlib.sha1(key.encode()).hexdigest()[:20]}.npy"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part.npy")  # several processes may make it at once
-        np.save(part, to_pcm(make()))
-        part.replace(path)
-    array: Pcm = np.load(path, mmap_mode="r")
-    return array
-
-
-def _load(cache: Path, path: Path, category: str) -> Pcm:
-    if not path.is_file():
-        raise TrainingDataError(f"{path}: missing; restore it or take it out of files.tsv")
-    stat = path.stat()
-    shortest_s = _SHORTEST_S.get(category, 0.02)
-
-    def make() -> Audio:
-        sound = screened(path, decode(path), shortest_s)
-        return screened(path, sound if category == "multitracks" else trimmed(sound), shortest_s)
-
-    return cached(cache, f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}", make)
+    Raises TrainingDataError otherwise; `sources.left_out` names every file and song.
+    """
+    if bad_data not in BAD_DATA:
+        raise TrainingDataError(f"bad data: choose {' or '.join(BAD_DATA)}, not {bad_data!r}")
+    if bad_data == "refuse" and sources.left_out:
+        more = f" (and {len(sources.left_out) - 1} more)" if len(sources.left_out) > 1 else ""
+        raise TrainingDataError(f"{sources.left_out[0]}{more}; mend the data, or skip what is bad")
+    return sources
 
 
 def read_index(folder: Path, split: str) -> list[Path]:
     """Paths of one split out of `files.tsv`. Raises TrainingDataError where the table is unusable."""
+    return [path for path, named in _index(folder) if named == split]
+
+
+def _index(folder: Path) -> list[tuple[Path, str]]:
     table = folder / "files.tsv"
     if not table.is_file():
         raise TrainingDataError(f"{folder}: has no files.tsv; write one with the columns path and split")
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if not rows or not {"path", "split"} <= set(rows[0]):
-        raise TrainingDataError(f"{table}: needs the tab-separated columns path and split")
-    return [Path(row["path"]) for row in rows if row["split"] == split]
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingDataError(f"{table}: not a table in UTF-8; write it again") from error
+    if not rows or not all(row.get("path") and row.get("split") for row in rows):
+        raise TrainingDataError(f"{table}: needs the tab-separated columns path and split in every row")
+    return [(Path(row["path"]), row["split"]) for row in rows]
+
+
+def pack_of(path: Path) -> Path:
+    """What must lie on one side of the split as a whole: a folder of voices, samples or stems, one piece."""
+    return path if path.parts[0] == "backgrounds" else path.parent
+
+
+def shared_packs(folder: Path) -> list[Path]:
+    """Packs of a library that its `files.tsv` puts into both training and test."""
+    splits: dict[Path, set[str]] = defaultdict(set)
+    for path, split in _index(folder):
+        splits[pack_of(path)].add(split)
+    return sorted(pack for pack, named in splits.items() if {"train", "test"} <= named)
 
 
 def load_library(folder: Path, cache: Path, split: str = "train") -> Sources:
-    """Sources of a library folder. Unusable files are named in `left_out`, not fatal."""
-    sources = Sources()
-    stems: dict[str, dict[str, Pcm]] = {}
+    """Sources of a library folder. Unusable files are named in `left_out`, not fatal.
+
+    A pack of both splits is trained on, but no part of it is test data. Raises TrainingDataError.
+    """
+    sources, shared = Sources(), shared_packs(folder)
+    sources.notes = [f"{folder / pack}: in training and in test; not tested on" for pack in shared]
+    stems: dict[Path, dict[str, Path]] = defaultdict(dict)
     for relative in read_index(folder, split):
-        category = relative.parts[0]
-        try:
-            pcm = _load(cache, folder / relative, category)
-        except TrainingDataError as error:
-            sources.left_out.append(str(error))
+        if split == "test" and pack_of(relative) in shared:
             continue
-        if category == "multitracks":
-            stems.setdefault(str(relative.parent), {})[relative.stem] = pcm
-        elif category in ("singing", "speech", "backgrounds"):
-            getattr(sources, category).append(pcm)
-        elif category in STEM_NAMES:
-            sources.one_shots[relative] = pcm
-    sources.songs = [StemSong(name, found) for name, found in stems.items() if "vocals" in found]
+        if relative.parts[0] == "multitracks":
+            stems[relative.parent][relative.stem] = folder / relative
+        else:
+            _add_file(sources, folder, relative, cache)
+    for song_folder, files in stems.items():
+        _add_song(sources, str(song_folder), files, cache)
     return sources
 
 
-def load_songs(folder: Path, cache: Path) -> Sources:
-    """Songs out of folders with vocals, drums, bass and other. Incomplete ones are left out by name.
+def _add_file(sources: Sources, folder: Path, relative: Path, cache: Path) -> None:
+    category = relative.parts[0]
+    try:
+        if category not in _KINDS:
+            raise TrainingDataError(
+                f"{folder / relative}: lies in none of {', '.join(_KINDS)}; move it there"
+            )
+        shortest_s = _SHORTEST_S.get(category, _SHORTEST_ONE_SHOT_S)
+        pcm = load(cache, folder / relative, shortest_s, trim=True)
+    except TrainingDataError as error:
+        sources.left_out.append(str(error))
+        return
+    if category in ("singing", "speech", "backgrounds"):
+        getattr(sources, category).append(pcm)
+    else:
+        sources.one_shots[relative] = pcm
 
-    Raises TrainingDataError where no song can be used.
+
+def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
+    """Songs out of folders of stems. A song with any bad stem is left out as a whole, by name.
+
+    Where `folder` has the folders `train` and `test` (as MUSDB18-HQ has), each is the split of its name;
+    else all songs are for training. Raises TrainingDataError where none of them can be used.
     """
     sources = Sources()
-    for song_folder in _song_folders(folder):
+    for song_folder in _song_folders(folder, split):
+        name = str(song_folder.relative_to(folder))
+        if _in_both(folder, song_folder):
+            sources.notes.append(f"{song_folder}: in training and in test; not tested on")
+            if split == "test":
+                continue
         try:
-            files = {p.stem.lower(): p for p in song_folder.iterdir() if p.suffix.lower() in _SUFFIXES}
-            missing = [name for name in STEM_NAMES if name not in files]
-            if missing:
-                raise TrainingDataError(f"{song_folder}: has no {', '.join(missing)}; not used")
-            stems = {name: _load(cache, files[name], "multitracks") for name in STEM_NAMES}
-            sources.songs.append(StemSong(str(song_folder.relative_to(folder)), stems))
+            _add_song(sources, name, _stem_files(song_folder), cache)
         except TrainingDataError as error:
             sources.left_out.append(str(error))
-    if not sources.songs:
+    if not sources.songs and split == "train":
         reasons = f" ({sources.left_out[0]})" if sources.left_out else ""
         raise TrainingDataError(f"{folder}: no song folder with vocals, drums, bass and other{reasons}")
     return sources
 
 
-def _song_folders(folder: Path) -> Iterator[Path]:
+def _song_folders(folder: Path, split: str) -> Iterator[Path]:
     if not folder.is_dir():
         raise TrainingDataError(f"{folder}: no such folder; give the folder that holds the songs")
-    for path in sorted(p for p in folder.rglob("*") if p.is_dir()):
-        if any(p.stem.lower() in STEM_NAMES and p.suffix.lower() in _SUFFIXES for p in path.iterdir()):
+    divided = (folder / "train").is_dir() and (folder / "test").is_dir()
+    if not divided and split != "train":
+        return
+    root = folder / split if divided else folder
+    for path in sorted(p for p in root.rglob("*") if p.is_dir()):
+        if any(_is_stem(file) for file in path.iterdir()):
             yield path
+
+
+def _in_both(folder: Path, song_folder: Path) -> bool:
+    split, *rest = song_folder.relative_to(folder).parts or ("",)
+    opposite = {"train": "test", "test": "train"}.get(split)
+    return opposite is not None and folder.joinpath(opposite, *rest).is_dir() and bool(rest)
+
+
+def _is_stem(path: Path) -> bool:
+    names = {*STEM_NAMES, *_ACCOMPANIMENT_NAMES}
+    return path.stem.lower() in names and path.suffix.lower() in SUFFIXES
+
+
+def _stem_files(song_folder: Path) -> dict[str, Path]:
+    """Files by stem; an accompaniment counts as `other`. Raises TrainingDataError where one is missing."""
+    files: dict[str, Path] = {}
+    for path in sorted(filter(_is_stem, song_folder.iterdir())):
+        if path.stem.lower() in files:
+            raise TrainingDataError(f"{song_folder}: has two files for {path.stem.lower()}; keep one")
+        files[path.stem.lower()] = path
+    if set(STEM_NAMES) <= set(files):
+        return {name: files[name] for name in STEM_NAMES}
+    backing = [files[name] for name in (*_ACCOMPANIMENT_NAMES, "other") if name in files]
+    if "vocals" in files and len(files) == 2 and backing:
+        return {"vocals": files["vocals"], "other": backing[0]}
+    missing = [name for name in STEM_NAMES if name not in files]
+    raise TrainingDataError(f"{song_folder}: has no {', '.join(missing)}; not used")
+
+
+def _add_song(sources: Sources, name: str, files: dict[str, Path], cache: Path) -> None:
+    """One song: all its stems, or none where one is bad or where they do not fit together."""
+    try:
+        if "vocals" not in files:
+            raise TrainingDataError(f"{next(iter(files.values())).parent}: has no vocals; not used")
+        stems = {
+            stem: load(cache, path, _SHORTEST_S["multitracks"], trim=False) for stem, path in files.items()
+        }
+        rates = {stem: rate_of(path) for stem, path in files.items()}
+        _require_same(files, rates, "Hz")
+        _require_same(files, {stem: pcm.shape[-1] for stem, pcm in stems.items()}, "frames")
+    except TrainingDataError as error:
+        sources.left_out.append(str(error))
+        return
+    sources.songs.append(StemSong(name, stems))
+    if (rate := rates["vocals"]) != RATE_HZ:
+        sources.notes.append(f"{files['vocals'].parent}: {rate} Hz, resampled to {RATE_HZ} Hz")
+
+
+def _require_same(files: dict[str, Path], values: dict[str, int], unit: str) -> None:
+    if len(set(values.values())) > 1:
+        named = ", ".join(f"{stem} {value}" for stem, value in values.items())
+        folder = next(iter(files.values())).parent
+        raise TrainingDataError(f"{folder}: stems differ in {unit} ({named}); export them together")
 
 
 def merged(first: Sources, second: Sources) -> Sources:
@@ -197,4 +236,5 @@ def merged(first: Sources, second: Sources) -> Sources:
         first.backgrounds + second.backgrounds,
         first.one_shots | second.one_shots,
         first.left_out + second.left_out,
+        first.notes + second.notes,
     )

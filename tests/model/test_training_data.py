@@ -1,14 +1,13 @@
-"""Where training items come from: folders of recordings, screening, the deterministic stream."""
+"""The deterministic stream of training items, and the losses that score them."""
 
 import numpy as np
 import pytest
-from pedalboard.io import AudioFile
 
 from model.training.dataset import ItemStream, Pool
 from model.training.losses import published_loss, separation_loss, snr_loss
 from model.training.sequenced import drum_of, pitch_of
-from model.training.sources import Sources, TrainingDataError, load_library, load_songs, merged, screened
-from model.training.synth import RATE_HZ
+from model.training.sources import Sources, load_library
+from tests.model.recorded import write_library
 
 FRAMES = 44_101
 
@@ -18,84 +17,9 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def tone(seconds, hz=220.0, level=0.3):
-    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    return np.tile((level * np.sin(2 * np.pi * hz * t)).astype(np.float32), (2, 1))
-
-
-def write(path, audio):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with AudioFile(str(path), "w", samplerate=RATE_HZ, num_channels=2) as file:
-        file.write(audio)
-
-
 @pytest.fixture
 def library(tmp_path):
-    """Two phrases, an instrumental, a song without bass; and four files that cannot be used."""
-    folder = tmp_path / "library"
-    write(folder / "singing/a/long.flac", tone(1.0, 330.0))
-    write(folder / "singing/a/held_out.flac", tone(1.0, 440.0))
-    write(folder / "singing/a/short.flac", tone(0.1))
-    write(folder / "singing/a/silent.flac", tone(1.0, level=0.0))
-    (folder / "singing/a/broken.flac").write_bytes(b"not audio")
-    write(folder / "backgrounds/b/piece.flac", tone(5.0, 110.0))
-    for stem, hz in (("vocals", 300.0), ("drums", 90.0), ("other", 700.0)):
-        write(folder / f"multitracks/act/song/{stem}.flac", tone(5.0, hz))
-    names = sorted(p.relative_to(folder) for p in folder.rglob("*.flac"))
-    rows = [f"{name}\t{'test' if name.stem == 'held_out' else 'train'}" for name in names]
-    (folder / "files.tsv").write_text("\n".join(["path\tsplit", *rows, "singing/a/gone.flac\ttrain"]) + "\n")
-    return folder
-
-
-def test_library_names_every_file_it_leaves_out(library, tmp_path):
-    sources = load_library(library, tmp_path / "cache")
-    assert len(sources.singing) == len(sources.backgrounds) == len(sources.songs) == 1
-    reasons = {line.split("/")[-1].split(":")[0]: line for line in sources.left_out}
-    assert set(reasons) == {"short.flac", "silent.flac", "broken.flac", "gone.flac"}
-    assert "shorter than" in reasons["short.flac"]
-    assert "silent" in reasons["silent.flac"]
-    assert "cannot be read" in reasons["broken.flac"]
-    assert "missing" in reasons["gone.flac"]
-
-
-def test_splits_do_not_mix(library, tmp_path):
-    assert len(load_library(library, tmp_path / "cache", "test").singing) == 1
-    assert not load_library(library, tmp_path / "cache", "test").songs
-
-
-def test_nan_is_refused_by_name(tmp_path):
-    sound = tone(1.0)
-    sound[0, 100] = np.nan
-    with pytest.raises(TrainingDataError, match=r"take\.wav: holds NaN"):
-        screened(tmp_path / "take.wav", sound, 0.3)
-
-
-@pytest.mark.parametrize("text", ["", "path,split\na.wav,train\n", "file\tpart\na.wav\ttrain\n"])
-def test_unusable_table_is_refused(tmp_path, text):
-    (tmp_path / "files.tsv").write_text(text)
-    with pytest.raises(TrainingDataError, match="path and split"):
-        load_library(tmp_path, tmp_path / "cache")
-
-
-def test_missing_table_is_refused(tmp_path):
-    with pytest.raises(TrainingDataError, match=r"no files\.tsv"):
-        load_library(tmp_path, tmp_path / "cache")
-
-
-def test_song_folders_need_all_four_stems(tmp_path):
-    for stem in ("vocals", "drums", "bass", "other"):
-        write(tmp_path / f"train/whole/{stem}.wav", tone(5.0))
-    write(tmp_path / "train/part/vocals.wav", tone(5.0))
-    sources = load_songs(tmp_path, tmp_path / "cache")
-    assert [song.name for song in sources.songs] == ["train/whole"]
-    assert "has no drums, bass, other" in sources.left_out[0]
-
-
-def test_folder_without_songs_is_refused(tmp_path):
-    with pytest.raises(TrainingDataError, match="no song folder"):
-        load_songs(tmp_path, tmp_path / "cache")
-    with pytest.raises(TrainingDataError, match="no such folder"):
-        load_songs(tmp_path / "nowhere", tmp_path / "cache")
+    return write_library(tmp_path / "library")
 
 
 @pytest.mark.parametrize(
@@ -165,12 +89,6 @@ def test_song_without_bass_never_teaches_a_bass(library, tmp_path, cache):
     unsplit = [item for item in items if not item.split]
     assert unsplit
     assert not any(item.stems[1:3].any() for item in unsplit)
-
-
-def test_merged_sources_keep_both(library, tmp_path):
-    sources = load_library(library, tmp_path / "cache")
-    both = merged(sources, Sources(left_out=["x"]))
-    assert (len(both.songs), both.left_out) == (1, [*sources.left_out, "x"])
 
 
 def test_loss_sees_only_the_sum_of_an_unsplit_accompaniment():

@@ -1,0 +1,277 @@
+"""Recordings to train on: what is found, and that nothing bad is mixed in silently."""
+
+import numpy as np
+import pytest
+
+from model.filters import RATE_HZ
+from model.training.recordings import TrainingDataError, decode
+from model.training.songs import STEM_NAMES
+from model.training.sources import (
+    Sources,
+    accepted,
+    load_library,
+    load_songs,
+    merged,
+    read_index,
+    shared_packs,
+)
+from tests.model.recorded import tone, write, write_index, write_library, write_song
+
+
+@pytest.fixture
+def library(tmp_path):
+    return write_library(tmp_path / "library")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_library_names_every_file_it_leaves_out(library, cache):
+    sources = load_library(library, cache)
+    assert len(sources.singing) == len(sources.backgrounds) == len(sources.songs) == 1
+    reasons = {line.split("/")[-1].split(":")[0]: line for line in sources.left_out}
+    assert set(reasons) == {"short.flac", "silent.flac", "broken.flac", "gone.flac"}
+    assert "shorter than" in reasons["short.flac"]
+    assert "silent" in reasons["silent.flac"]
+    assert "cannot be read" in reasons["broken.flac"]
+    assert "missing" in reasons["gone.flac"]
+
+
+def test_splits_do_not_mix(library, cache):
+    assert len(load_library(library, cache, "test").singing) == 1
+    assert not load_library(library, cache, "test").songs
+
+
+def test_a_recording_of_no_known_kind_is_named(library, cache):
+    write(library / "birds/x/owl.flac", tone(1.0))
+    write_index(library)
+    assert any("owl.flac: lies in none of singing" in line for line in load_library(library, cache).left_out)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [b"", b"path,split\na.wav,train\n", b"file\tpart\na.wav\ttrain\n", b"path\tsplit\n\ttrain\n", b"path\tsplit\na\n"],
+)  # fmt: skip
+def test_unusable_table_is_refused(tmp_path, cache, table):
+    (tmp_path / "files.tsv").write_bytes(table)
+    with pytest.raises(TrainingDataError, match="path and split"):
+        load_library(tmp_path, cache)
+
+
+def test_a_table_that_is_not_text_is_refused(tmp_path, cache):
+    (tmp_path / "files.tsv").write_bytes(b"path\tsplit\n\xff\xfe\ttrain\n")
+    with pytest.raises(TrainingDataError, match="UTF-8"):
+        load_library(tmp_path, cache)
+
+
+def test_missing_table_is_refused(tmp_path, cache):
+    with pytest.raises(TrainingDataError, match=r"no files\.tsv"):
+        load_library(tmp_path, cache)
+
+
+def test_packs_of_training_are_no_test_data(library, cache):
+    assert shared_packs(library) == []
+    write(library / "singing/b/second.flac", tone(1.0))
+    write_index(library, lambda path: "test" if path.stem == "held_out" else "train")
+    assert [str(pack) for pack in shared_packs(library)] == ["singing/b"]
+    for split, voices in (("train", 2), ("test", 0)):
+        sources = load_library(library, cache, split)
+        assert len(sources.singing) == voices
+        assert sources.notes == [f"{library}/singing/b: in training and in test; not tested on"]
+
+
+def test_pieces_of_one_composer_may_lie_in_both_splits(library):
+    write(library / "backgrounds/b/other.flac", tone(5.0))
+    write_index(library, lambda path: "test" if path.stem in ("piece", "held_out") else "train")
+    assert shared_packs(library) == []
+    assert len(read_index(library, "test")) == 2
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".aiff"])
+def test_songs_of_four_stems_are_found_in_any_format(tmp_path, cache, suffix):
+    write_song(tmp_path / "album/whole", suffix=suffix)
+    (tmp_path / "album/whole/mixture.wav").write_bytes(b"never read")
+    (song,) = load_songs(tmp_path, cache).songs
+    assert (song.name, set(song.stems), song.complete) == ("album/whole", set(STEM_NAMES), True)
+    assert song.frames == pytest.approx(5 * RATE_HZ, abs=2304)
+
+
+@pytest.mark.parametrize("backing", ["other", "accompaniment", "instrumental", "no_vocals"])
+def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, backing):
+    write_song(tmp_path / "duo", ("vocals", backing))
+    (song,) = load_songs(tmp_path, cache).songs
+    assert (set(song.stems), song.complete) == ({"vocals", "other"}, False)
+
+
+def test_folders_named_train_and_test_are_the_splits(tmp_path, cache):
+    for name in ("train/one", "train/both", "test/two", "test/both"):
+        write_song(tmp_path / name)
+    trained, tested = load_songs(tmp_path, cache), load_songs(tmp_path, cache, "test")
+    assert [song.name for song in trained.songs] == ["train/both", "train/one"]
+    assert [song.name for song in tested.songs] == ["test/two"]
+    for sources, split in ((trained, "train"), (tested, "test")):
+        assert sources.notes == [f"{tmp_path}/{split}/both: in training and in test; not tested on"]
+
+
+def test_songs_without_splits_are_for_training(tmp_path, cache):
+    write_song(tmp_path / "train/one")
+    assert len(load_songs(tmp_path, cache).songs) == 1
+    assert load_songs(tmp_path, cache, "test").songs == []
+
+
+def lose(song):
+    (song / "bass.wav").unlink()
+
+
+def shorten(song):
+    for name in STEM_NAMES:
+        write(song / f"{name}.wav", tone(1.0))
+
+
+def silence(song):
+    write(song / "bass.wav", tone(5.0, level=0.0))
+
+
+def garble(song):
+    (song / "bass.wav").write_bytes(b"not audio")
+
+
+def hollow(song):
+    (song / "bass.wav").write_bytes(b"")
+
+
+def empty(song):
+    write(song / "bass.wav", np.zeros((2, 0), np.float32))
+
+
+def cut(song):
+    data = (song / "bass.wav").read_bytes()
+    (song / "bass.wav").write_bytes(data[: len(data) // 2])
+
+
+def cut_flac(song):
+    (song / "bass.wav").unlink()
+    data = write(song / "bass.flac", tone(5.0)).read_bytes()
+    (song / "bass.flac").write_bytes(data[: len(data) // 2])
+
+
+def poison(song):
+    sound = tone(5.0)
+    sound[1, 500] = np.nan
+    write(song / "bass.wav", sound, bit_depth=32)
+
+
+def overflow(song):
+    sound = tone(5.0)
+    sound[0, 500] = np.inf
+    write(song / "bass.wav", sound, bit_depth=32)
+
+
+def slow_down(song):
+    write(song / "bass.wav", tone(5.0, rate_hz=48_000), 48_000)
+
+
+def clip_end(song):
+    write(song / "bass.wav", tone(4.99))
+
+
+def surround(song):
+    write(song / "bass.wav", np.repeat(tone(5.0), 3, axis=0))
+
+
+def double(song):
+    write(song / "Bass.FLAC", tone(5.0))
+
+
+FAULTS = [
+    (lose, "has no bass"),
+    (shorten, "shorter than 4 s"),
+    (silence, r"bass\.wav: silent"),
+    (garble, r"bass\.wav: cannot be read"),
+    (hollow, r"bass\.wav: cannot be read"),
+    (empty, r"bass\.wav: shorter than"),
+    (cut, r"bass\.wav: ends early"),
+    (cut_flac, r"bass\.flac: ends early"),
+    (poison, r"bass\.wav: holds NaN"),
+    (overflow, r"bass\.wav: holds NaN or infinite"),
+    (slow_down, r"stems differ in Hz \(vocals 44100, drums 44100, bass 48000"),
+    (clip_end, r"stems differ in frames \(vocals 220500, drums 220500, bass 220059"),
+    (surround, r"bass\.wav: has 6 channels"),
+    (double, "has two files for bass"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_song_with_a_bad_stem_is_skipped_whole_or_refused(tmp_path, cache, fault, reason):
+    write_song(tmp_path / "good")
+    fault(write_song(tmp_path / "bad"))
+    sources = load_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["good"]
+    (line,) = sources.left_out
+    assert line.startswith(f"{tmp_path}/bad") and "\n" not in line
+    assert accepted(sources, "skip") is sources
+    with pytest.raises(TrainingDataError, match=reason):
+        accepted(sources, "refuse")
+
+
+def test_a_library_song_with_a_bad_stem_is_left_out_whole(library, cache):
+    (library / "multitracks/act/song/drums.flac").write_bytes(b"not audio")
+    sources = load_library(library, cache)
+    assert sources.songs == []
+    assert any("drums.flac: cannot be read" in line for line in sources.left_out)
+
+
+def test_a_library_song_without_vocals_is_named(library, cache):
+    (library / "multitracks/act/song/vocals.flac").unlink()
+    write_index(library)
+    assert any("song: has no vocals" in line for line in load_library(library, cache).left_out)
+
+
+def test_a_song_at_one_other_rate_is_resampled_and_said(tmp_path, cache):
+    for place, name in enumerate(STEM_NAMES):
+        write(tmp_path / f"song/{name}.wav", tone(5.0, 441.0 * (place + 1), rate_hz=48_000), 48_000)
+    sources = load_songs(tmp_path, cache)
+    assert sources.notes == [f"{tmp_path}/song: 48000 Hz, resampled to 44100 Hz"]
+    vocals = sources.songs[0].stems["vocals"]
+    assert vocals.shape == (2, 5 * RATE_HZ)
+    spectrum = np.abs(np.fft.rfft(vocals[0]))
+    assert np.argmax(spectrum) == 5 * 441
+
+
+@pytest.mark.parametrize("bit_depth", [16, 24])
+def test_a_whole_flac_is_not_taken_for_a_damaged_one(tmp_path, bit_depth):
+    noise = np.random.default_rng(0).uniform(-1, 1, (2, RATE_HZ)).astype(np.float32)
+    sound = decode(write(tmp_path / "noise.flac", noise, bit_depth=bit_depth))
+    assert np.abs(sound - noise).max() < 2.0 ** (2 - bit_depth)
+
+
+def test_mono_lies_on_both_channels(tmp_path):
+    sound = decode(write(tmp_path / "mono.wav", tone(0.5)[:1]))
+    assert np.array_equal(sound[0], sound[1]) and sound.any()
+
+
+def test_refusal_counts_what_else_is_bad():
+    sources = Sources(left_out=["a.wav: silent", "b.wav: missing"])
+    with pytest.raises(TrainingDataError, match=r"a\.wav: silent \(and 1 more\)"):
+        accepted(sources, "refuse")
+    with pytest.raises(TrainingDataError, match="skip or refuse"):
+        accepted(Sources(), "ignore")
+
+
+def test_folder_without_songs_is_refused(tmp_path, cache):
+    with pytest.raises(TrainingDataError, match="no song folder"):
+        load_songs(tmp_path, cache)
+    with pytest.raises(TrainingDataError, match="no such folder"):
+        load_songs(tmp_path / "nowhere", cache)
+
+
+def test_merged_sources_keep_both(library, cache):
+    sources = load_library(library, cache)
+    both = merged(sources, Sources(left_out=["x"], notes=["y"]))
+    assert (len(both.songs), both.left_out, both.notes) == (
+        1,
+        [*sources.left_out, "x"],
+        [*sources.notes, "y"],
+    )
