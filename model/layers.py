@@ -15,6 +15,16 @@ SLICE_POSITIONS = 2048
 """Positions a transformer takes at a time per CPU thread: enough work per call, and it fits the cache."""
 
 
+ALL = slice(None)
+
+
+class Linear(nn.Linear):
+    """A product in the precision of its weights, whatever comes in: everything around it stays in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
 class RMSNorm(nn.Module):
     """`rms_norm` with the gamma of a checkpoint."""
 
@@ -73,18 +83,34 @@ class Attention(nn.Module):
         self.heads = heads
         self.rotary_embed = rotary
         self.norm = RMSNorm(dim)
-        self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
-        self.to_gates = nn.Linear(dim, heads)
-        self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False))
+        self.to_qkv = Linear(dim, 3 * heads * dim_head, bias=False)
+        self.to_gates = Linear(dim, heads)
+        self.to_out = nn.Sequential(Linear(heads * dim_head, dim, bias=False))
 
-    def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor, asked: slice = ALL) -> Tensor:
+        """[rows, positions, dim] -> [rows, positions asked for, dim]."""
         x = self.norm(x)
-        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
-        q, k = rotate(qkv[:, :, :2], rotations[:, None, None]).transpose(1, 3).unbind(2)
-        attended = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2)).transpose(1, 2)
-        gated = attended * self.to_gates(x).sigmoid().unsqueeze(-1)
+        q, k, v = self._asked(x, rotations, asked) if asked != ALL else self._all(x, rotations)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        gated = attended * self.to_gates(x[:, asked]).sigmoid().unsqueeze(-1)
         out: Tensor = self.to_out(gated.flatten(-2))
         return out
+
+    def _all(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [rows, heads, positions, dim_head] in one product."""
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k = rotate(qkv[:, :, :2], rotations[:, None, None]).transpose(1, 3).unbind(2)
+        return q, k, qkv[:, :, 2].transpose(1, 2)
+
+    def _asked(self, x: Tensor, rotations: Tensor, asked: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, with queries at the positions asked for alone."""
+        weight = self.to_qkv.weight
+        x = x.to(weight.dtype)
+        of_q, of_kv = weight.tensor_split([len(weight) // 3])
+        q = F.linear(x[:, asked], of_q).unflatten(-1, (self.heads, -1))
+        k, v = F.linear(x, of_kv).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        q, k = rotate(q, rotations[asked, None]), rotate(k.contiguous(), rotations[:, None])
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -94,10 +120,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.Sequential(
             RMSNorm(dim),
-            nn.Linear(dim, dim * expansion),
+            Linear(dim, dim * expansion),
             nn.GELU(),
             nn.Identity(),
-            nn.Linear(dim * expansion, dim),
+            Linear(dim * expansion, dim),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,15 +144,15 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = RMSNorm(dim)
-        self.to_qkv = nn.Sequential(nn.Linear(dim, 3 * heads * dim_head, bias=False))
+        self.to_qkv = nn.Sequential(Linear(dim, 3 * heads * dim_head, bias=False))
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         # The empty place is where published checkpoints count a rearrangement.
-        self.to_out = nn.Sequential(nn.Identity(), nn.Linear(heads * dim_head, dim, bias=False))
+        self.to_out = nn.Sequential(nn.Identity(), Linear(heads * dim_head, dim, bias=False))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, asked: slice = ALL) -> Tensor:
         q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 4, 1)
         q = F.normalize(q, dim=-1) * self.temperature.exp()
-        attended = F.scaled_dot_product_attention(q, F.normalize(k, dim=-1), v, scale=self.SCALE)
+        attended = F.scaled_dot_product_attention(q, F.normalize(k, dim=-1), v[..., asked], scale=self.SCALE)
         out: Tensor = self.to_out(attended.permute(0, 3, 1, 2).flatten(2))
         return out
 
@@ -143,18 +169,26 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(nn.ModuleList([attend, FeedForward(dim)]) for attend in attentions)
         self.norm = norm
 
-    def forward(self, x: Tensor, *rotations: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *rotations: Tensor, asked: slice = ALL) -> Tensor:
+        """`asked`: the positions to give out; the last attention's queries are limited to them."""
         rows = len(x)
         if x.device.type == "cpu":
             rows = max(1, SLICE_POSITIONS * torch.get_num_threads() // x.shape[1])
-        return torch.cat([self._run(part.contiguous(), *rotations) for part in torch.split(x, rows)])
+        parts = torch.split(x, rows)
+        return torch.cat([self._run(part.contiguous(), rotations, asked) for part in parts])
 
-    def _run(self, x: Tensor, *rotations: Tensor) -> Tensor:
-        for layer in self.layers:
-            attention, feed_forward = layer.children()
-            x = attention(x, *rotations) + x
-            x = feed_forward(x) + x
-        out: Tensor = self.norm(x)
+    def _run(self, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
+        *earlier, last = self.layers
+        for layer in earlier:
+            x = self._layer(layer, x, rotations, ALL)
+        out: Tensor = self.norm(self._layer(last, x, rotations, asked))
+        return out
+
+    @staticmethod
+    def _layer(layer: nn.Module, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
+        attention, feed_forward = layer.children()
+        x = attention(x, *rotations, asked=asked) + x[:, asked]
+        out: Tensor = feed_forward(x) + x
         return out
 
 
@@ -173,7 +207,7 @@ class BandSplit(nn.Module):
         super().__init__()
         self.places = band_values(band_bins, channels)
         widths = (place.stop - place.start for place in self.places)
-        self.to_features = nn.ModuleList(nn.Sequential(RMSNorm(w), nn.Linear(w, dim)) for w in widths)
+        self.to_features = nn.ModuleList(nn.Sequential(RMSNorm(w), Linear(w, dim)) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
         bands = zip(self.to_features, self.places, strict=True)
@@ -185,7 +219,7 @@ def mask_mlp(dim: int, hidden: int, width: int, linears: int) -> nn.Sequential:
     sizes = [dim, *[hidden] * (linears - 1), width]
     layers: list[nn.Module] = []
     for size_in, size_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(size_in, size_out), nn.Tanh()]
+        layers += [Linear(size_in, size_out), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.config import RoformerConfig
 from model.layers import (
+    ALL,
     Attention,
     BandSplit,
     LinearAttention,
@@ -50,15 +51,17 @@ class Roformer(nn.Module):
         spectrum: Tensor = self._stft(audio)
         return spectrum
 
-    def mask(self, spectrum: Tensor) -> Tensor:
-        """Complex masks [batch, stems, channels, bins, spectral_frames] for a spectrum."""
-        weight = next(self.band_split.parameters())
-        batch, channels, bins, frames = spectrum.shape
+    def mask(self, spectrum: Tensor, asked: slice = ALL) -> Tensor:
+        """Complex masks [batch, stems, channels, bins, spectral frames asked for] of a whole spectrum.
+
+        What only the other frames need is left out; the values are the same.
+        """
+        channels, bins = spectrum.shape[1:3]
         # Inside a frequency the channel is the fast index, real and imaginary part the fastest.
         values = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4).flatten(2)
-        x = self._transform(self.band_split(values.to(weight.dtype)))
+        x = self._transform(self.band_split(values).to(values.dtype), asked)
         bands = x.permute(2, 0, 1, 3).contiguous()
-        sums = values.new_zeros(batch, self.config.stems, frames, values.shape[-1])
+        sums = values.new_zeros(len(x), self.config.stems, x.shape[1], values.shape[-1])
         for stem, estimate in enumerate(self.mask_estimators):
             estimate(bands, sums[:, stem])
         masks = torch.view_as_complex(sums.view(*sums.shape[:-1], bins, channels, 2))
@@ -66,26 +69,37 @@ class Roformer(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """[batch, channels, frames] -> [batch, stems, channels, frames]."""
-        spectrum = self.stft(audio)
-        stems = spectrum.unsqueeze(1) * self.mask(spectrum)
-        if self.config.zero_dc:
-            stems = stems.index_fill(-2, torch.zeros(1, dtype=torch.long, device=stems.device), 0)
-        return self._stft.inverse(stems, audio.shape[-1])
+        return self._stft.inverse(self._stems(self.stft(audio)), audio.shape[-1])
 
-    def _transform(self, x: Tensor) -> Tensor:
-        """[batch, spectral_frames, bands, dim], the same shape out."""
+    def part(self, audio: Tensor, start: int, end: int) -> Tensor:
+        """`forward(audio)[..., start:end]`, for less work and without asking the host anything."""
+        spectrum = self.stft(audio)
+        asked = self._stft.covering(start, end, spectrum.shape[-1])
+        return self._stft.inverse_part(self._stems(spectrum, asked), asked.start, start, end)
+
+    def _stems(self, spectrum: Tensor, asked: slice = ALL) -> Tensor:
+        """Spectra [batch, stems, channels, bins, spectral frames asked for]."""
+        stems = spectrum[..., asked].unsqueeze(1) * self.mask(spectrum, asked)
+        if self.config.zero_dc:
+            stems[..., 0, :] = 0
+        return stems
+
+    def _transform(self, x: Tensor, asked: slice) -> Tensor:
+        """[batch, spectral_frames, bands, dim] -> [batch, spectral frames asked for, bands, dim]."""
         batch, frames, bands = x.shape[:3]
         time_rotations, freq_rotations = (
             rotary(positions, x.dtype)
             for rotary, positions in zip(self._rotary, (frames, bands), strict=True)
         )
         earlier: list[Tensor] = []
-        for block in self.layers:
+        for index, block in enumerate(self.layers, 1):
             *linear, time_transformer, freq_transformer = block.children()
             for transformer in linear:
                 x = transformer(x.flatten(1, 2)).view(x.shape)
             x = sum(earlier, start=x)
-            x = time_transformer(x.transpose(1, 2).flatten(0, 1), time_rotations)
+            rows = x.transpose(1, 2).flatten(0, 1)
+            now = asked if index == len(self.layers) else ALL
+            x = time_transformer(rows, time_rotations, asked=now)
             x = torch.unflatten(x, 0, (batch, -1)).transpose(1, 2)
             x = freq_transformer(x.flatten(0, 1), freq_rotations).unflatten(0, (batch, -1))
             if self.config.skip_connection:

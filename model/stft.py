@@ -50,6 +50,33 @@ class CentredSTFT(nn.Module):
         )
         return audio.reshape(*spectrum.shape[:-2], frames)
 
+    def covering(self, start: int, end: int, spectral_frames: int) -> slice:
+        """The spectral frames of which `inverse` makes the audio frames [start, end)."""
+        reach = self.win_frames // 2 - 1  # the window's first sample is 0
+        first = max(0, -((reach - start) // self.hop_frames))
+        return slice(first, min(spectral_frames, (end - 1 + reach) // self.hop_frames + 1))
+
+    def inverse_part(self, spectrum: Tensor, first: int, start: int, end: int) -> Tensor:
+        """What `inverse` has at [start, end), from the spectral frames `covering` it, number `first` on.
+
+        [..., bins, spectral_frames] -> [..., end - start]. Unlike torch.istft it asks nothing of the values,
+        so a graph can capture it; nothing is reflected, so [start, end) lies within the signal.
+        """
+        margin = (self.n_fft - self.win_frames) // 2
+        window = F.pad(self._window(spectrum.real), (margin, self.n_fft - self.win_frames - margin))
+        segments = torch.fft.irfft(spectrum, n=self.n_fft, dim=-2) * window[:, None]
+        flat = segments.reshape(-1, *segments.shape[-2:])
+        squares = window.square()[None, :, None].expand(1, -1, flat.shape[-1])
+        begin = start - (first * self.hop_frames - self.n_fft // 2)
+        sums = self._overlap_added(torch.cat([flat, squares]))[:, begin : begin + end - start]
+        return (sums[:-1] / sums[-1]).reshape(*spectrum.shape[:-2], end - start)
+
+    def _overlap_added(self, segments: Tensor) -> Tensor:
+        """[rows, n_fft, spectral_frames] -> [rows, frames]."""
+        frames = self.n_fft + (segments.shape[-1] - 1) * self.hop_frames
+        sums = F.fold(segments, (1, frames), (1, self.n_fft), stride=(1, self.hop_frames))
+        return sums.flatten(1)
+
 
 def causal_windows(n_fft: int, hop_frames: int) -> tuple[Tensor, Tensor]:
     """Analysis window [n_fft] and synthesis window [2 * hop_frames], float64.
@@ -97,13 +124,14 @@ class CausalSTFT(nn.Module):
         first, second = segments.split(self.hop_frames, dim=-1)
         return first, second
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Whole signal [..., frames] -> [..., T, bins]; T has one hop more, to flush the overlap."""
-        hops = -(-audio.shape[-1] // self.hop_frames) + 1
+    def forward(self, audio: Tensor, hops_after: int = 1) -> Tensor:
+        """Whole signal [..., frames] -> [..., T, bins]; T counts `hops_after` of silence: one flushes the
+        overlap."""
+        hops = -(-audio.shape[-1] // self.hop_frames) + hops_after
         padding = (self.history_frames, hops * self.hop_frames - audio.shape[-1])
         return self.frames(F.pad(audio, padding))
 
     def inverse(self, spectrum: Tensor, frames: int) -> Tensor:
         """[..., T, bins] of a whole signal -> [..., frames], aligned with what `forward` was given."""
-        first, second = self.halves(spectrum)
+        first, second = self.halves(spectrum[..., : -(-frames // self.hop_frames) + 1, :])
         return (second[..., :-1, :] + first[..., 1:, :]).flatten(-2)[..., :frames]

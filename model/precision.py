@@ -1,0 +1,36 @@
+"""The precision of a network's products; what surrounds them stays in float32."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class PrecisionError(ValueError):
+    """A precision that this machine does not have; one line says what to take instead."""
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype that a name stands for; "auto" is float16 on a GPU, float32 elsewhere.
+
+    Raises PrecisionError for bf16 on a GPU that has none. Threads: any.
+    """
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise PrecisionError(f"{torch.cuda.get_device_name(device)} has no bf16; take --precision fp16")
+    return DTYPES[precision]
+
+
+def lower_products(network: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights of all Linear layers, in place: attention and products then run in `dtype`.
+
+    Norms, rotary tables, the residual stream, the STFT and the mask product stay in float32: squares of
+    band inputs overflow float16, and positions in bfloat16 are wrong.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
