@@ -1,43 +1,20 @@
 """The project's own causal band-split RoFormer: a whole-signal forward and the same frame by frame."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from model.causal_layers import BandFeatures, CausalBlock, LayerCache, StemMasks, TimeContext, periodic_rotary
-from model.config import CausalConfig
+from model.causal_layers import BandFeatures, CausalBlock, StemMasks, periodic_rotary
+from model.causal_state import CausalState
+from model.config import WHOLE_SIGNAL, CausalConfig
 from model.stft import CausalSTFT
 
 
-@dataclass
-class CausalState:
-    """The past that `advance` carries: a ring of keys and values per layer. Allocated once, written in place.
-
-    `rings` holds keys and values of the first layer, of the second, ...; `slot_positions` [ring] says which
-    spectral frame lies in each place of a ring (far past: none); `position` [1] is the number of the next;
-    `capacity` is how many spectral frames one step may write.
-    """
-
-    rings: list[Tensor]
-    slot_positions: Tensor
-    position: Tensor
-    capacity: int
-
-    def reset(self) -> None:
-        """Back to the start of a signal, in place. Zeroing matters: a stale NaN times weight 0 is a NaN."""
-        for ring in self.rings:
-            ring.zero_()
-        self.slot_positions.fill_(-(1 << 40))
-        self.position.zero_()
-
-
 class CausalBSRoformer(nn.Module):
-    """Band-split RoFormer that never looks ahead; algorithmic latency 2H = `config.latency_frames`.
+    """Band-split RoFormer on carried state; algorithmic latency (2 + look-ahead) H = `config.latency_frames`.
 
-    Audio is [batch, channels, frames]; spectra are complex [batch, channels, spectral_frames, bins].
-    A trained look-ahead would delay the queries of the first time layer, and the spectrum the masks are
-    applied to with them; this model has none. Threads: one at a time.
+    Audio is [batch, channels, frames]; spectra are complex [batch, channels, spectral_frames, bins]. Only
+    the first time layer looks ahead: what it asks for is delayed, and all that follows with it.
+    Threads: one at a time.
     """
 
     rotations: Tensor
@@ -49,6 +26,8 @@ class CausalBSRoformer(nn.Module):
         self.features = BandFeatures(config, self._stft.power)
         self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.depth))
         self.masks = StemMasks(config)
+        if config.look_aheads:
+            self.look_ahead = nn.Parameter(torch.zeros(len(config.look_aheads), config.dim))
         table = periodic_rotary(config.dim_head, config.rotary_period)
         self.register_buffer("rotations", table, persistent=False)
 
@@ -56,77 +35,74 @@ class CausalBSRoformer(nn.Module):
     def causal_stft(self) -> CausalSTFT:
         return self._stft
 
-    def stft(self, audio: Tensor) -> Tensor:
-        """[..., frames] -> complex [..., spectral_frames, bins]; one hop more, for the overlap."""
-        spectrum: Tensor = self._stft(audio)
+    def stft(self, audio: Tensor, hops_after: int = 1) -> Tensor:
+        """[..., frames] -> complex [..., spectral_frames, bins]; `hops_after` of silence, one for the overlap
+        and one for each frame of look-ahead."""
+        spectrum: Tensor = self._stft(audio, hops_after)
         return spectrum
 
     def inverse_stft(self, spectrum: Tensor, frames: int) -> Tensor:
         """Complex [..., spectral_frames, bins] -> [..., frames], aligned with the audio given to `stft`."""
         return self._stft.inverse(spectrum, frames)
 
-    def mask(self, spectrum: Tensor) -> Tensor:
-        """Masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum."""
-        rotations = self._rotations(torch.arange(spectrum.shape[-2], device=spectrum.device))
-        x = self.features(spectrum)
+    def mask(self, spectrum: Tensor, look_ahead: int | None = None) -> Tensor:
+        """Masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum.
+
+        `look_ahead` is one of `config.look_aheads`; by default the configuration's own. Nothing follows the
+        last frame. Raises ConfigError for a look-ahead that was not trained, ValueError for a signal too
+        long to be seen whole.
+        """
+        ahead, frames, period = self._known(look_ahead), spectrum.shape[-2], self.config.rotary_period
+        if ahead == WHOLE_SIGNAL and frames > period // 2:
+            raise ValueError(f"{frames} spectral frames cannot be seen whole: take pieces of {period // 2}")
+        positions = torch.arange(frames, device=spectrum.device) % period
+        rotations = torch.view_as_complex(self.rotations[positions])
+        x = self.embedded(self.features(spectrum), ahead)
         for block in self.blocks:
-            x = block(x, rotations)
+            x, ahead = block(x, rotations, ahead), 0
         masks: Tensor = self.masks(x)
         return masks
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """[batch, channels, frames] -> [batch, stems, channels, frames], aligned with the input."""
-        spectrum = self.stft(audio)
-        return self.inverse_stft(spectrum.unsqueeze(1) * self.mask(spectrum), audio.shape[-1])
+    def forward(self, audio: Tensor, look_ahead: int | None = None) -> Tensor:
+        """[batch, channels, frames] -> [batch, stems, channels, frames], aligned with the input; silence
+        follows it. `look_ahead` and errors as `mask`."""
+        spectrum = self.stft(audio, 1 + max(self._known(look_ahead), 0))
+        masks = self.mask(spectrum, look_ahead)
+        return self.inverse_stft(spectrum.unsqueeze(1) * masks, audio.shape[-1])
+
+    def _known(self, look_ahead: int | None) -> int:
+        if look_ahead is None:
+            return self.config.look_ahead_frames
+        return self.config.with_look_ahead(look_ahead).look_ahead_frames
+
+    def embedded(self, features: Tensor, look_ahead: int) -> Tensor:
+        """Features that say which look-ahead they are for, where the network knows several."""
+        if not self.config.look_aheads:
+            return features
+        return features + self.look_ahead[self.config.look_aheads.index(look_ahead)]
 
     def new_state(self, batch: int = 1, capacity: int = 1) -> CausalState:
-        """State for `advance`; `capacity` is the most spectral frames that one step processes at once."""
-        config, like = self.config, self.rotations
-        ring, rows = config.past_frames - 1 + capacity, batch * len(config.bands)
-        keys, values = (rows, config.dim_head, ring), (rows, ring, config.dim_head)
-        rings = [like.new_empty(shape) for _ in self.blocks for shape in (keys, values)]
-        slot_positions = torch.empty(ring, dtype=torch.long, device=like.device)
-        position = torch.empty(1, dtype=torch.long, device=like.device)
-        state = CausalState(rings, slot_positions, position, capacity)
-        state.reset()
-        return state
+        """State for `advance`; `capacity` is the most spectral frames that one step processes at once.
+
+        Raises ConfigError where the configuration sees the whole signal.
+        """
+        return CausalState.new(self.config, self.rotations, batch, capacity)
 
     @torch.no_grad()
     def advance(self, spectrum: Tensor, state: CausalState) -> Tensor:
-        """Stems [batch, stems, channels, T, bins] of the next T >= 1 frames [batch, channels, T, bins].
+        """Take in the next T >= 1 frames [batch, channels, T, bins]; stems [batch, stems, channels, T, bins].
 
-        They equal the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
+        The stems are of the frames that came in a look-ahead earlier, and zeros before the first. They equal
+        the same frames of the whole-signal forward, however the signal is cut. Changes `state`.
         """
         pieces = torch.split(spectrum, state.capacity, dim=2)
         stems = [self._separate(piece, state) for piece in pieces]
         return stems[0] if len(stems) == 1 else torch.cat(stems, dim=3)
 
-    def _masks(
-        self, spectrum: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, *rings: Tensor
-    ) -> Tensor:
-        """Masks of the next frames; writes to the rings."""
-        context = TimeContext(rotations, slots, bias)
-        x = self.features(spectrum)
-        for block, keys, values in zip(self.blocks, rings[::2], rings[1::2], strict=True):
-            x = block.advance(x, context, LayerCache(keys, values))  # type: ignore[operator]
-        masks: Tensor = self.masks(x)
-        return masks
-
     def _separate(self, spectrum: Tensor, state: CausalState) -> Tensor:
-        masks = self._masks(spectrum, *self.context(spectrum.shape[2], state), *state.rings)
-        return spectrum.unsqueeze(1) * masks
-
-    def context(self, frames: int, state: CausalState) -> tuple[Tensor, Tensor, Tensor]:
-        """Claim the next places of the ring: rotations, places and attention bias, as in TimeContext."""
-        positions = state.position + torch.arange(frames, device=self.rotations.device)
-        slots = positions % state.slot_positions.numel()
-        state.slot_positions.index_copy_(0, slots, positions)
-        state.position += frames
-        age = positions[:, None] - state.slot_positions
-        bias = torch.zeros_like(age, dtype=self.rotations.dtype)
-        bias.masked_fill_((age < 0) | (age >= self.config.past_frames), -torch.inf)
-        return self._rotations(positions), slots, bias
-
-    def _rotations(self, positions: Tensor) -> Tensor:
-        """Complex [spectral_frames, dim_head / 2]."""
-        return torch.view_as_complex(self.rotations[positions % self.config.rotary_period])
+        x = self.embedded(self.features(spectrum), self.config.look_ahead_frames)
+        x, spectrum, contexts = state.step(x, spectrum, self.rotations)
+        for block, context, cache in zip(self.blocks, contexts, state.caches, strict=True):
+            x = block.advance(x, context, cache)  # type: ignore[operator]
+        stems: Tensor = spectrum.unsqueeze(1) * self.masks(x)
+        return stems

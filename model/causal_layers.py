@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.bands import BandGroup, band_groups
-from model.config import CausalConfig
+from model.config import WHOLE_SIGNAL, CausalConfig
 from model.stft import at_least_float32
 
 
@@ -36,15 +36,18 @@ def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
 
 @dataclass
 class TimeContext:
-    """What the time layers of one call share: rotations by frame and, when streaming, the ring's places.
+    """What the time layers of one streaming step share: rotations by frame and the ring's places.
 
     `rotations` [spectral_frames, dim_head / 2]; `slots` [spectral_frames], where to write in the
-    ring; `bias` [spectral_frames, ring], 0 where a query may look and -inf elsewhere.
+    ring; `bias` [spectral_frames, ring], 0 where a query may look and -inf elsewhere. `heard` is of the first
+    layer of a network that looks ahead: features and rotations of the frames that go into the ring, later
+    than those that ask.
     """
 
     rotations: Tensor
     slots: Tensor
     bias: Tensor
+    heard: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass
@@ -123,20 +126,22 @@ class BandAttention(GatedAttention):
 
 
 class TimeAttention(GatedAttention):
-    """Attention over the newest `past_frames` spectral frames of one band."""
+    """Attention over `past_frames` spectral frames of one band, the newest `look_ahead` after the query's."""
 
     def __init__(self, config: CausalConfig) -> None:
         super().__init__(config)
         self.past_frames = config.past_frames
 
-    def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor, look_ahead: int = 0) -> Tensor:
         """The whole signal at once; rotations [spectral_frames, dim_head / 2]."""
         q, k, v, gate = self._rows(x, rotations)
-        return self._merge_rows(x, banded_attention(q, k, v, self.past_frames), gate)
+        return self._merge_rows(x, banded_attention(q, k, v, self.past_frames, look_ahead), gate)
 
     def advance(self, x: Tensor, context: TimeContext, cache: LayerCache) -> Tensor:
-        """The next spectral frames; writes their keys and values into the ring, then attends to it."""
+        """The next spectral frames; writes keys and values into the ring, then attends to it."""
         q, k, v, gate = self._rows(x, context.rotations)
+        if context.heard:
+            _, k, v, _ = self._rows(*context.heard)
         cache.keys.index_copy_(2, context.slots, k.transpose(1, 2))
         cache.values.index_copy_(1, context.slots, v)
         bias = context.bias.repeat(self.heads, 1)
@@ -154,26 +159,30 @@ class TimeAttention(GatedAttention):
         return self.merge(x, attended.permute(0, 3, 1, 2, 4), gate)
 
 
-def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int) -> Tensor:
+def banded_attention(q: Tensor, k: Tensor, v: Tensor, past_frames: int, look_ahead: int = 0) -> Tensor:
     """Attention of q [rows, heads, spectral_frames, dim_head] over k, v [rows, spectral_frames, dim_head],
-    where frame t sees frames (t - past_frames, t].
+    where frame t sees frames (t + look_ahead - past_frames, t + look_ahead], or all of them (WHOLE_SIGNAL).
 
     Blocks of half as many queries against their own keys and those of the past, so that memory and work
-    grow linearly with the signal.
+    grow linearly with the signal; for that, `look_ahead` is at most half of `past_frames`.
     """
     rows, heads, length, width = q.shape
+    if look_ahead == WHOLE_SIGNAL:
+        return F.scaled_dot_product_attention(q.flatten(1, 2), k, v).view(q.shape)
     block = -(-past_frames // 2)
     blocks = -(-length // block)
     padding = blocks * block - length
     q = torch.unflatten(F.pad(q, (0, 0, 0, padding)), 2, (blocks, block)).permute(2, 0, 1, 3, 4).flatten(2, 3)
     k, v = (
-        F.pad(t, (0, 0, past_frames, padding)).unfold(1, past_frames + block, block).permute(1, 0, 3, 2)
+        F.pad(t, (0, 0, past_frames - look_ahead, padding + look_ahead))
+        .unfold(1, past_frames + block, block)
+        .permute(1, 0, 3, 2)
         for t in (k, v)
     )
-    first = block * torch.arange(blocks, device=q.device)[:, None, None]
+    first = block * torch.arange(blocks, device=q.device)[:, None, None] + look_ahead
     query = torch.arange(block, device=q.device)[:, None]
     key = torch.arange(-past_frames, block, device=q.device)
-    allowed = (key <= query) & (key > query - past_frames) & (key + first >= 0)
+    allowed = (key <= query) & (key > query - past_frames) & (key + first >= 0) & (key + first < length)
     allowed = allowed.unsqueeze(1).repeat(1, 1, heads, 1)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     attended = attended.view(blocks, rows, heads, block, width).permute(1, 2, 0, 3, 4)
@@ -190,8 +199,8 @@ class CausalBlock(nn.Module):
         self.band_attention = BandAttention(config)
         self.band_feed_forward = FeedForward(config.dim, config.expansion)
 
-    def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
-        return self._rest(self.time_attention(x, rotations))
+    def forward(self, x: Tensor, rotations: Tensor, look_ahead: int = 0) -> Tensor:
+        return self._rest(self.time_attention(x, rotations, look_ahead))
 
     def advance(self, x: Tensor, context: TimeContext, cache: LayerCache) -> Tensor:
         return self._rest(self.time_attention.advance(x, context, cache))

@@ -15,7 +15,8 @@ class CausalStream:
     """A causal model with the audio it carries: analysis history, overlap tail and attention state.
 
     `process` takes [channels, T * hop_frames] and returns stems [stems, channels, T * hop_frames] whose
-    first frame lies one hop before the first frame of the input: later input cannot change them any more.
+    first frame lies one hop, and one for each frame of look-ahead, before the first frame of the input: later
+    input cannot change them any more. After a reset the hops of look-ahead are zeros.
     Everything carried is allocated once and written in place. Threads: one at a time.
     """
 
@@ -34,9 +35,8 @@ class CausalStream:
         self._tail.zero_()
 
     def carried(self) -> tuple[Tensor, ...]:
-        """Every tensor that is written in place: history, tail, position, places of the ring, rings."""
-        state = self.state
-        return self._history, self._tail, state.position, state.slot_positions, *state.rings
+        """Every tensor that is written in place: history, tail, and those of the state."""
+        return self._history, self._tail, *self.state.tensors
 
     def process(self, audio: Tensor) -> Tensor:
         """Separate the next hops. Non-finite samples count as 0, the rest is clamped to +-8."""

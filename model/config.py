@@ -200,10 +200,7 @@ class CausalConfig(_JsonConfig):
                 f" not {ahead!r:.40}",
             )
         _require(len(set(known)) == len(known), "look_aheads must be different")
-        _require(
-            not known or chosen in known,
-            f"the network was trained for look-aheads of {', '.join(map(str, known))}, not for {chosen}",
-        )
+        _require(not known or chosen in known, f"look_aheads must hold look_ahead_frames {chosen}")
 
     @property
     def stems(self) -> int:
@@ -216,6 +213,11 @@ class CausalConfig(_JsonConfig):
 
     def with_look_ahead(self, look_ahead_frames: int) -> Self:
         """The same network at another of its `look_aheads`. Raises ConfigError for any other."""
+        known = self.look_aheads or (self.look_ahead_frames,)
+        _require(
+            look_ahead_frames in known,
+            f"the network knows look-aheads of {', '.join(map(str, known))}, not {look_ahead_frames!r:.40}",
+        )
         return replace(self, look_ahead_frames=look_ahead_frames)
 
     @property

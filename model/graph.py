@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from model.causal_state import CausalState
 from model.causal_stream import CausalStream, sanitised
 from model.packed import PackedStep
 
@@ -15,7 +16,6 @@ class PackedHop(nn.Module):
 
     analysis: Tensor
     synthesis: Tensor
-    rotations: Tensor
 
     def __init__(self, stream: CausalStream) -> None:
         super().__init__()
@@ -23,39 +23,18 @@ class PackedHop(nn.Module):
         self.config, self.step = model.config, PackedStep(model)
         self.register_buffer("analysis", model.causal_stft.analysis)
         self.register_buffer("synthesis", model.causal_stft.synthesis)
-        self.register_buffer("rotations", torch.view_as_complex(model.rotations))
 
-    def forward(
-        self,
-        audio: Tensor,
-        history: Tensor,
-        tail: Tensor,
-        position: Tensor,
-        slot_positions: Tensor,
-        *rings: Tensor,
-    ) -> Tensor:
+    def forward(self, audio: Tensor, history: Tensor, tail: Tensor, *state: Tensor) -> Tensor:
         """Stems [stems, channels, hop_frames] of audio [channels, hop_frames]; writes to everything else."""
         hop_frames, n_fft = self.config.hop_frames, self.config.n_fft
         known = torch.cat([history, sanitised(audio)], dim=-1)
         history.copy_(known[:, hop_frames:])
         spectrum = torch.fft.rfft(known * self.analysis)
-        context = self._context(position, slot_positions)
-        masks = self.step(spectrum.unsqueeze(0).unsqueeze(2), *context, *rings)
-        segments = torch.fft.irfft(spectrum * masks[0, :, :, 0], n=n_fft)[..., -2 * hop_frames :]
-        segments = segments * self.synthesis
+        spectra = self.step(spectrum, CausalState.of(self.config, state))
+        segments = torch.fft.irfft(spectra, n=n_fft)[..., -2 * hop_frames :] * self.synthesis
         stems: Tensor = segments[..., :hop_frames] + tail
         tail.copy_(segments[..., hop_frames:])
         return stems
-
-    def _context(self, position: Tensor, slot_positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `CausalBSRoformer.context`, for one spectral frame."""
-        slots = position % slot_positions.shape[0]
-        slot_positions.index_copy_(0, slots, position)
-        visible = slot_positions > position - self.config.past_frames
-        bias = torch.where(visible, 0.0, -torch.inf).unsqueeze(0)
-        rotations = self.rotations.index_select(0, position % self.config.rotary_period)
-        position.add_(1)
-        return rotations, slots, bias
 
 
 def capture_hop(stream: CausalStream) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,16 @@ from torch.nn import functional as F
 
 from model.bands import BandGroup
 from model.causal import CausalBSRoformer
-from model.causal_layers import BandAttention, BandFeatures, FeedForward, GatedAttention, StemMasks
+from model.causal_layers import (
+    BandAttention,
+    BandFeatures,
+    FeedForward,
+    GatedAttention,
+    LayerCache,
+    StemMasks,
+    TimeContext,
+)
+from model.causal_state import CausalState
 
 MIN_WIDTH = 4
 """Narrower bands are padded to this many bins: the batched product has a fast kernel only from there on."""
@@ -87,14 +96,15 @@ class PackedAttention(Packed):
 
 
 class PackedTimeAttention(PackedAttention):
-    def forward(
-        self, x: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        query, key, value, gate = self.split(x, rotations)
-        keys.index_copy_(2, slots, key.unsqueeze(2))
-        values.index_copy_(1, slots, value.unsqueeze(1))
-        scores = torch.baddbmm(bias, query, keys)
-        return self.merge(x, torch.bmm(scores.softmax(-1), values), gate)
+    def forward(self, x: Tensor, context: TimeContext, cache: LayerCache) -> Tensor:
+        query, key, value, gate = self.split(x, context.rotations)
+        if context.heard:
+            features, rotations = context.heard
+            _, key, value, _ = self.split(features.view(x.shape), rotations)
+        cache.keys.index_copy_(2, context.slots, key.unsqueeze(2))
+        cache.values.index_copy_(1, context.slots, value.unsqueeze(1))
+        scores = torch.baddbmm(context.bias, query, cache.keys)
+        return self.merge(x, torch.bmm(scores.softmax(-1), cache.values), gate)
 
 
 class PackedBandAttention(PackedAttention):
@@ -130,7 +140,7 @@ def bands_of(groups: Iterable[BandGroup]) -> Iterator[tuple[int, int, int, int]]
 
 
 class PackedFeatures(Packed):
-    """Spectrum [channels, bins] -> features [bands, dim]."""
+    """Spectrum [channels, bins] -> features [bands, dim] + offset [dim]."""
 
     mix: Tensor
     membership: Tensor
@@ -138,7 +148,7 @@ class PackedFeatures(Packed):
     pick_gain: Tensor
     one: Tensor
 
-    def __init__(self, layer: BandFeatures) -> None:
+    def __init__(self, layer: BandFeatures, offset: Tensor) -> None:
         self.channels, self.power, self.floor = layer.channels, layer.power, layer.FLOOR
         root = 0.5**0.5
         mix = [[root, root], [root, -root], [1.0, 0.0], [0.0, 1.0]] if layer.channels == 2 else [[1.0]]
@@ -166,7 +176,7 @@ class PackedFeatures(Packed):
             one=torch.ones(1),
         )
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        bias, first = linear_bias + level_bias, 0
+        bias, first = linear_bias + level_bias + offset, 0
         for weight in joined(weights):
             self.weights.append(frozen(weight))
             self.biases.append(frozen(bias[first : first + len(weight)]))
@@ -244,33 +254,38 @@ class PackedMasks(Packed):
 
 
 class PackedStep(nn.Module):
-    """The masks of `CausalBSRoformer.advance` for a batch of 1 and one spectral frame.
+    """`CausalBSRoformer.advance` for a batch of 1 and one spectral frame.
 
     The weights are a copy: later training is not seen.
     """
 
+    rotations: Tensor
+
     def __init__(self, model: CausalBSRoformer) -> None:
         super().__init__()
-        self.features = PackedFeatures(model.features)
-        self.layers = nn.ModuleList()
+        offset = model.embedded(torch.zeros(model.config.dim), model.config.look_ahead_frames)
+        self.features = PackedFeatures(model.features, offset)
+        self.times, self.rest = nn.ModuleList(), nn.ModuleList()
         for block in model.blocks:
-            time, bands = block.time_attention, block.band_attention
-            self.layers.append(PackedTimeAttention(time))  # type: ignore[arg-type]
-            self.layers.append(PackedFeedForward(block.time_feed_forward))  # type: ignore[arg-type]
-            self.layers.append(PackedBandAttention(bands))  # type: ignore[arg-type]
-            self.layers.append(PackedFeedForward(block.band_feed_forward))  # type: ignore[arg-type]
+            self.times.append(PackedTimeAttention(block.time_attention))  # type: ignore[arg-type]
+            self.rest.append(
+                nn.Sequential(
+                    PackedFeedForward(block.time_feed_forward),  # type: ignore[arg-type]
+                    PackedBandAttention(block.band_attention),  # type: ignore[arg-type]
+                    PackedFeedForward(block.band_feed_forward),  # type: ignore[arg-type]
+                )
+            )
         self.masks = PackedMasks(model.masks)
+        self.register_buffer("rotations", model.rotations)
 
-    def forward(
-        self, spectrum: Tensor, rotations: Tensor, slots: Tensor, bias: Tensor, *rings: Tensor
-    ) -> Tensor:
-        """Masks [1, stems, channels, 1, bins] of the next frame [1, channels, 1, bins]; writes to rings."""
-        x = self.features(spectrum.view(spectrum.shape[1], spectrum.shape[3]))
-        caches = iter(zip(rings[::2], rings[1::2], strict=True))
-        for layer in self.layers:
-            if isinstance(layer, PackedTimeAttention):
-                x = layer(x, rotations, slots, bias, *next(caches))
-            else:
-                x = layer(x)
-        masks: Tensor = self.masks(x)
-        return masks.unsqueeze(0).unsqueeze(3)
+    def forward(self, spectrum: Tensor, state: CausalState) -> Tensor:
+        """Take in a spectral frame [channels, bins]; stems [stems, channels, bins]. Changes `state`."""
+        x = self.features(spectrum)
+        rows = (1, 1, *x.shape)
+        features, spectra, contexts = state.step(x.view(rows), spectrum[None, :, None], self.rotations)
+        x = features.view(x.shape)
+        layers = zip(self.times, self.rest, contexts, state.caches, strict=True)
+        for attention, rest, context, cache in layers:
+            x = rest(attention(x, context, cache))
+        stems: Tensor = spectra[0, :, 0] * self.masks(x)
+        return stems

@@ -21,6 +21,8 @@ def random_model(config: CausalConfig = SMALL_LIVE) -> CausalBSRoformer:
     model = CausalBSRoformer(config).eval()
     for output in model.masks.outputs:
         output.weight.data.mul_(10)
+    if config.look_aheads:
+        model.look_ahead.data.normal_()
     return model
 
 

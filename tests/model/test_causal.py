@@ -9,7 +9,7 @@ from torch import Tensor
 from model.bands import CAUSAL_BANDS, band_groups
 from model.causal import CausalBSRoformer
 from model.causal_layers import banded_attention, periodic_rotary, rotate_pairs
-from model.config import CausalConfig, ConfigError
+from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
 from model.stft import CausalSTFT, causal_windows
 from tests.model import builders
 from tests.model.builders import random_model
@@ -29,6 +29,11 @@ SMALL = CausalConfig(
 )
 
 
+AHEAD = dataclasses.replace(SMALL, look_ahead_frames=5)
+DIAL = dataclasses.replace(SMALL, look_ahead_frames=2, look_aheads=(0, 2, 6, WHOLE_SIGNAL))
+every_framing = pytest.mark.parametrize("config", [SMALL, AHEAD, DIAL], ids=["none", "ahead", "dial"])
+
+
 def noise(channels: int, frames: int, batch: int = 1) -> Tensor:
     return torch.from_numpy(builders.noise(batch * channels, frames)).view(batch, channels, frames)
 
@@ -37,6 +42,15 @@ def advance_in(model: CausalBSRoformer, spectrum: Tensor, cuts: list[int], capac
     state = model.new_state(spectrum.shape[0], capacity)
     pieces = torch.split(spectrum, cuts, dim=2)
     return torch.cat([model.advance(piece, state) for piece in pieces], dim=3)
+
+
+def check_delayed(model: CausalBSRoformer, actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    """What comes out is the whole signal's, later by the look-ahead, and before that nothing."""
+    ahead = model.config.look_ahead_frames
+    torch.testing.assert_close(
+        actual[..., ahead:, :], expected[..., : expected.shape[-2] - ahead, :], rtol=0, atol=tolerance
+    )
+    assert not actual[..., :ahead, :].abs().any()
 
 
 def whole_spectra(model: CausalBSRoformer, spectrum: Tensor) -> Tensor:
@@ -51,51 +65,57 @@ def cuts_of(total: int, sizes: list[int]) -> list[int]:
     return cuts
 
 
+@every_framing
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(
     ("sizes", "capacity"), [([1], 1), ([5], 5), ([1, 7, 3], 4), ([64], 64), ([11, 12, 13], 1), ([200], 32)]
 )
-def test_any_cut_equals_the_whole_signal(channels: int, sizes: list[int], capacity: int) -> None:
-    model = random_model(dataclasses.replace(SMALL, channels=channels))
+def test_any_cut_equals_the_whole_signal(
+    config: CausalConfig, channels: int, sizes: list[int], capacity: int
+) -> None:
+    model = random_model(dataclasses.replace(config, channels=channels))
     spectrum = model.stft(noise(channels, 100 * SMALL.hop_frames, batch=2))
     expected = whole_spectra(model, spectrum)
     actual = advance_in(model, spectrum, cuts_of(spectrum.shape[2], sizes), capacity)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+    check_delayed(model, actual, expected, 1e-4)
     assert (expected[:, 0] - expected[:, 1]).abs().max() > 0.1
 
 
-def test_equality_is_exact_in_float64_beyond_the_rotary_period() -> None:
-    model = random_model(SMALL).double()
+@every_framing
+def test_equality_is_exact_in_float64_beyond_the_rotary_period(config: CausalConfig) -> None:
+    model = random_model(config).double()
     spectrum = model.stft(noise(2, 200 * SMALL.hop_frames).double())
     assert spectrum.shape[2] > 3 * SMALL.rotary_period
     actual = advance_in(model, spectrum, [1] * spectrum.shape[2], capacity=1)
-    torch.testing.assert_close(actual, whole_spectra(model, spectrum), rtol=0, atol=1e-10)
+    check_delayed(model, actual, whole_spectra(model, spectrum), 1e-10)
 
 
+@every_framing
 @pytest.mark.parametrize("run_before", [1, 12, 77])
-def test_reset_starts_a_new_signal_in_place_even_after_nan(run_before: int) -> None:
-    model = random_model(SMALL)
+def test_reset_starts_a_new_signal_in_place_even_after_nan(config: CausalConfig, run_before: int) -> None:
+    model = random_model(config)
     spectrum = model.stft(noise(2, 60 * SMALL.hop_frames))
     state = model.new_state(capacity=3)
-    addresses = [ring.data_ptr() for ring in state.rings]
+    addresses = [tensor.data_ptr() for tensor in state.tensors]
     model.advance(spectrum[:, :, :run_before], state)
     model.advance(spectrum[:, :, :2] * torch.nan, state)
     state.reset()
-    torch.testing.assert_close(
-        model.advance(spectrum, state), whole_spectra(model, spectrum), rtol=0, atol=1e-4
-    )
-    assert [ring.data_ptr() for ring in state.rings] == addresses
+    check_delayed(model, model.advance(spectrum, state), whole_spectra(model, spectrum), 1e-4)
+    assert [tensor.data_ptr() for tensor in state.tensors] == addresses
 
 
-def test_stem_audio_ignores_the_future() -> None:
-    model, hop = random_model(SMALL), SMALL.hop_frames
-    audio = noise(2, 50 * hop)
+@every_framing
+def test_stem_audio_ignores_the_future(config: CausalConfig) -> None:
+    """All of it but the look-ahead; of that it takes all."""
+    model, hop, ahead = random_model(config).double(), config.hop_frames, config.look_ahead_frames
+    audio = noise(2, 50 * hop).double()
     changed = audio.clone()
     changed[..., 30 * hop :] = noise(2, 20 * hop)
     with torch.no_grad():
         before, after = model(audio), model(changed)
-    torch.testing.assert_close(before[..., : 29 * hop], after[..., : 29 * hop], rtol=0, atol=1e-6)
-    assert (before[..., 29 * hop :] - after[..., 29 * hop :]).abs().max() > 1e-3
+    same = (29 - ahead) * hop
+    torch.testing.assert_close(before[..., :same], after[..., :same], rtol=0, atol=1e-12)
+    assert (before[..., same : same + hop] - after[..., same : same + hop]).abs().max() > 1e-6
 
 
 def test_time_layers_forget_after_past_frames() -> None:
