@@ -18,6 +18,7 @@ from streaming.separator import STANDARD_STEMS, Separator, SignatureSeparator
 
 if TYPE_CHECKING:
     from model.chunks import Recipe
+    from model.precision import Precision
 
 RECIPES = ("msst", "paper")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -38,7 +39,7 @@ class Quality:
     recipe: Literal["msst", "paper"] = "msst"
     overlap: int | None = None
     tta: bool = False
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    precision: Precision = "auto"
     batch: int = 1
     threads: int = 0
 
@@ -153,9 +154,7 @@ def _causal(network: Any, model: str, quality: Quality) -> Separate:
 def _chunked(network: Any, quality: Quality) -> Separate:
     from model.chunks import forward_of, separate_chunks
 
-    on_gpu = next(network.parameters()).device.type == "cuda"
-    automatic: Literal["fp16", "fp32"] = "fp16" if on_gpu else "fp32"
-    forward = forward_of(network, automatic if quality.precision == "auto" else quality.precision)
+    forward = forward_of(network, quality.precision)
     recipe = recipe_of(network.config, quality)
     return lambda pieces: separate_chunks(forward, recipe, pieces, quality.batch)
 

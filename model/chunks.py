@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from model.pieces import Audio
+from model.precision import Precision, dtype_of, lower_products
 
 Forward = Callable[[Audio], Audio]
 """[batch, channels, chunk_frames] -> [batch, stems, channels, chunk_frames]."""
-
-Precision = Literal["fp32", "fp16", "bf16"]
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 PAPER_CHUNK_S, PAPER_STEP_S = 8, 4
 
@@ -69,16 +66,15 @@ def paper_recipe(sample_rate_hz: int) -> Recipe:
 
 
 def forward_of(network: nn.Module, precision: Precision) -> Forward:
-    """`network` on arrays, on the device that holds it.
+    """`network` on arrays, on the device that holds it; its products are put into `precision` in place.
 
-    Below fp32 the linear layers and the attention run in that type; weights, norms, STFT and masks stay
-    float32. Threads: one at a time.
+    Raises PrecisionError. Threads: one at a time.
     """
     device = next(network.parameters()).device
-    dtype, lower = DTYPES[precision], precision != "fp32"
+    lower_products(network, dtype_of(precision, device))
 
     def forward(audio: Audio) -> Audio:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=lower):
+        with torch.inference_mode():
             stems: Audio = network(torch.from_numpy(audio).to(device)).float().cpu().numpy()
         return stems
 
@@ -180,5 +176,5 @@ def _chunks(recipe: Recipe, pieces: Iterable[Audio]) -> Iterator[tuple[Audio, bo
 
 def _filled(chunk: Audio, frames: int) -> Audio:
     """A short chunk continued by its reflection; one of half the length or less by silence."""
-    mode: Literal["reflect", "constant"] = "reflect" if chunk.shape[1] > frames // 2 else "constant"
+    mode: Literal[reflect, constant] = "reflect" if chunk.shape[1] > frames // 2 else "constant"
     return np.pad(chunk, ((0, 0), (0, frames - chunk.shape[1])), mode)

@@ -107,8 +107,8 @@ class Attention(nn.Module):
         weight = self.to_qkv.weight
         x = x.to(weight.dtype)
         of_q, of_kv = weight.tensor_split([len(weight) // 3])
-        q = F.linear(x[:, asked], of_q).unflatten(-1, (self.heads, -1))
-        k, v = F.linear(x, of_kv).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        q = torch.unflatten(F.linear(x[:, asked], of_q), -1, (self.heads, -1))
+        k, v = torch.unflatten(F.linear(x, of_kv), -1, (2, self.heads, -1)).unbind(2)
         q, k = rotate(q, rotations[asked, None]), rotate(k.contiguous(), rotations[:, None])
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 

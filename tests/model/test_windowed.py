@@ -45,7 +45,7 @@ def deaf_to_time(network: Roformer) -> Roformer:
 
 
 def live(separator: WindowedSeparator, audio: np.ndarray) -> np.ndarray:
-    """Stems [stems, channels, frames] aligned with the audio, as the engine makes them; the end is missing."""
+    """Stems [stems, channels, frames] aligned with the audio, as the engine makes them, the end missing."""
     hop, fade, window = separator.hop_frames, separator.fade_frames, separator.window_frames
     overlap_add = OverlapAdd(len(separator.stem_names), len(audio), hop, fade)
     padded = np.pad(audio, ((0, 0), (window - hop, 0)))
