@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Literal
 
 import numpy as np
 import torch
@@ -176,5 +177,5 @@ def _chunks(recipe: Recipe, pieces: Iterable[Audio]) -> Iterator[tuple[Audio, bo
 
 def _filled(chunk: Audio, frames: int) -> Audio:
     """A short chunk continued by its reflection; one of half the length or less by silence."""
-    mode: Literal[reflect, constant] = "reflect" if chunk.shape[1] > frames // 2 else "constant"
+    mode: Literal["reflect", "constant"] = "reflect" if chunk.shape[1] > frames // 2 else "constant"
     return np.pad(chunk, ((0, 0), (0, frames - chunk.shape[1])), mode)

@@ -1,7 +1,8 @@
 """Chunked separation equals the reference recipe, restated here plainly over the whole signal at once."""
 
-from __future__ import copy
+from __future__ import annotations
 
+import copy
 import tracemalloc
 
 import numpy as np
