@@ -1,52 +1,42 @@
-"""Time of one hop of the built-in causal model on one thread: python -m benchmarks.model_hop [--json].
+"""Time of one hop of a causal model on one thread: python -m benchmarks.model_hop [--model ID] [--json].
 
 Load is compute time over hop duration; a hop that takes longer than the engine's allowance is late.
 `--paced` waits for every hop's turn as live audio does (caches cool and clocks drop in between).
+`--record FILE` keeps the figures there under the name of the weights; `model/weights/hop_times.json` is what
+the score tables show.
 """
 
 import argparse
 import json
 import time
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from model.catalogue import CatalogueError
+from benchmarks.__main__ import processor
+from host.hop_times import summary, time_hops
+from model.catalogue import CatalogueError, resolve
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
 from model.config import CausalConfig
 from model.separators import CausalSeparator
 
 
-def separator_of(model: str) -> tuple[CausalSeparator, str]:
-    """The separator and what its weights are: random ones cost the same."""
+def network_of(model: str) -> tuple[CausalBSRoformer, str]:
+    """The network and the name of its weights; random ones cost the same."""
     try:
-        return CausalSeparator(load_model(model)[0]), model
+        network, _card = load_model(model)
     except CatalogueError:
-        return CausalSeparator(CausalBSRoformer(CausalConfig())), "random weights"
+        return CausalBSRoformer(CausalConfig()), "random weights"
+    if not isinstance(network, CausalBSRoformer):
+        raise SystemExit(f"model {model!r} is not causal: it has no hops of its own")
+    return network, resolve(model).stem
 
 
-def time_hops(separator: CausalSeparator, hops: int, paced: bool) -> NDArray[np.float64]:
-    """Seconds of every hop."""
-    hop_s = separator.hop_frames / separator.sample_rate_hz
-    audio = 0.1 * np.random.default_rng(0).standard_normal((100, 2, separator.hop_frames)).astype(np.float32)
-    stems = np.empty((len(separator.stem_names), 2, separator.hop_frames), dtype=np.float32)
-    seconds = np.empty(hops)
-    origin = time.perf_counter()
-    for hop in range(hops):
-        if paced:
-            time.sleep(max(0.0, origin + hop * hop_s - time.perf_counter()))
-        start = time.perf_counter()
-        separator.separate(audio[hop % 100], stems)
-        seconds[hop] = time.perf_counter() - start
-    return seconds
-
-
-def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:
-    ms = {f"p{q:g}": float(np.percentile(seconds, q) * 1e3) for q in (50, 99, 99.9)}
-    ms["max"] = float(seconds.max() * 1e3)
-    figures = {f"{name}_ms": value for name, value in ms.items()}
-    return figures | {f"load_{name}": value / (hop_s * 1e3) for name, value in ms.items()}
+def record(path: Path, name: str, config: CausalConfig, figures: dict[str, Any]) -> None:
+    """Keep figures in a JSON file, under a name, with what they were measured of and on."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    table[name] = figures | {"machine": processor(), "config": config.to_dict()}
+    path.write_text(json.dumps(table, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -55,8 +45,10 @@ def main() -> None:
     parser.add_argument("--hops", type=int, default=3000, help="hops to time (default: %(default)s)")
     parser.add_argument("--paced", action="store_true", help="one hop every hop duration, as live")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the figures in this JSON file")
     options = parser.parse_args()
-    separator, weights = separator_of(options.model)
+    network, weights = network_of(options.model)
+    separator = CausalSeparator(network)
     start = time.perf_counter()
     separator.warm_up()
     warm_up_s = time.perf_counter() - start
@@ -64,6 +56,8 @@ def main() -> None:
     hop_s = separator.hop_frames / separator.sample_rate_hz
     figures = {"weights": weights, "hops": options.hops, "paced": options.paced, "hop_ms": hop_s * 1e3}
     figures |= {"warm_up_s": warm_up_s} | summary(seconds, hop_s)
+    if options.record:
+        record(options.record, weights, network.config, figures)
     if options.json:
         print(json.dumps(figures))
         return

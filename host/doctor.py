@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ LEAST_CPUS = 2
 
 @dataclass(frozen=True)
 class Finding:
-    """One row: `ok` False means that something is missing; `remedy` says how to get it."""
+    """One row: `ok` False means that something is missing; `remedy` says how to get it.
+
+    `figures` are what was measured, for programs to read.
+    """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
