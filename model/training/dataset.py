@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.filters import filtered
+from model.training.mastering import mastered
+from model.training.mix import DEFAULT_MIX, Mix, MixError
 from model.training.production import doubled, produced
 from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
@@ -34,9 +36,8 @@ from model.training.synth import (
 GENERATOR_VERSION = 1
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
-ACCOMPANIMENTS = {"background": 0.28, "recorded": 0.30, "sequenced": 0.26, "synthetic": 0.16}
-VOICES = {"singing": 0.68, "recorded": 0.19, "synthetic": 0.08, "speech": 0.05}
-WITHOUT_VOCALS = 0.15
+ACCOMPANIMENTS, VOICES = DEFAULT_MIX.accompaniments, DEFAULT_MIX.voices
+WITHOUT_VOCALS = DEFAULT_MIX.without_vocals
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.5
 AIRY_VOICE = 0.2
@@ -96,16 +97,25 @@ def airy(voice: Audio, gain_db: float) -> Audio:
     return filtered(voice, np.array([1.0, 10.0 ** (gain_db / 20.0)]), np.array([3000.0, 9000.0]))
 
 
+def _require_some(weights: dict[str, float], available: Sequence[str]) -> None:
+    if not any(weights[kind] for kind in available):
+        wanted = ", ".join(kind for kind, weight in weights.items() if weight)
+        raise MixError(f"mix: nothing to draw from {wanted}; give recordings or raise synthetic")
+
+
 class ItemStream:
     """Items by index. Rendered songs are cached on first use.
 
-    Parameters: `sources` (may be empty), `cache` folder, `seed`, `frames` per item, `pool` of rendered songs.
+    Parameters: `sources` (may be empty), `cache` folder, `seed`, `frames` per item, `pool` of rendered songs,
+    `mix` of what items consist of. Raises MixError where the mix asks for nothing that there is.
     Threads: any; items do not depend on each other.
     """
 
-    def __init__(self, sources: Sources, cache: Path, seed: int, frames: int, pool: Pool) -> None:
+    def __init__(
+        self, sources: Sources, cache: Path, seed: int, frames: int, pool: Pool, mix: Mix = DEFAULT_MIX
+    ) -> None:
         self._sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
-        self._pool = pool
+        self._pool, self._mix = pool, mix
         self._instruments = instruments(sources.one_shots)
         self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
         self._accompaniments = ["synthetic"]
@@ -115,6 +125,8 @@ class ItemStream:
         self._accompaniments += ["sequenced"] * bool(self._instruments.kits)
         self._voices = ["synthetic"] + ["singing"] * bool(sources.singing) + ["speech"] * bool(sources.speech)
         self._voices += ["recorded"] * bool(sources.songs)
+        _require_some(mix.accompaniments, self._accompaniments)
+        _require_some(mix.voices, self._voices)
 
     @property
     def left_out(self) -> list[str]:
@@ -130,7 +142,7 @@ class ItemStream:
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""
         rng = np.random.default_rng((self._seed, index))
-        kind = draw(rng, ACCOMPANIMENTS, self._accompaniments)
+        kind = draw(rng, self._mix.accompaniments, self._accompaniments)
         if kind == "background":
             stems, split, sung = self._background(rng), False, False
         elif kind != "sequenced" and rng.random() < 0.5:
@@ -139,13 +151,23 @@ class ItemStream:
             stems, split, sung = self._remix(rng, kind), True, False
         if not sung:
             stems[0] = self._fitting_voice(rng, stems[1:].sum(axis=0))
-        if rng.random() < WITHOUT_VOCALS:
-            stems[0] = 0.0
-        if split and rng.random() < SILENCED_STEM:
-            stems[rng.integers(1, 4)] = 0.0
+        split |= self._thinned(rng, stems, split)
+        stems = mastered(rng, stems)
         if rng.random() < 0.5:
             stems = stems[:, ::-1]
         return Item(stems * np.float32(10.0 ** (rng.uniform(-15, 15) / 20.0)), split)
+
+    def _thinned(self, rng: Rng, stems: Audio, split: bool) -> bool:
+        """Silence the voice, all but the voice, or another stem; true where the voice is left alone."""
+        fate = rng.random()
+        alone = 0.0 <= fate - self._mix.without_vocals < self._mix.vocals_alone and bool(stems[0].any())
+        if fate < self._mix.without_vocals:
+            stems[0] = 0.0
+        elif alone:
+            stems[1:] = 0.0
+        if split and rng.random() < SILENCED_STEM:
+            stems[rng.integers(1, 4)] = 0.0
+        return alone
 
     def _song(self, rng: Rng, kind: str) -> StemSong:
         if kind == "recorded":
@@ -214,9 +236,9 @@ class ItemStream:
     def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
         """A song whose stem `name` is surely clean: without bass, `other` may hold the bass."""
         if rng.random() < 0.35:
-            kind = draw(rng, ACCOMPANIMENTS, [k for k in self._accompaniments if k != "background"])
+            kind = draw(rng, self._mix.accompaniments, [k for k in self._accompaniments if k != "background"])
         source = self._song(rng, kind)
-        if source.complete or name == "drums":
+        if source.complete or (name == "drums" and name in source.stems):
             return source
         complete = [s for s in self._sources.songs if s.complete]
         return complete[rng.integers(len(complete))] if complete else self._song(rng, "synthetic")
@@ -232,7 +254,7 @@ class ItemStream:
         return levelled(voice, 20.0 * np.log10(reference) + rng.uniform(-10, 4))
 
     def _voice(self, rng: Rng) -> Audio:
-        kind = draw(rng, VOICES, self._voices)
+        kind = draw(rng, self._mix.voices, self._voices)
         if kind == "recorded":
             return self._audible(rng, self._recorded_voices[rng.integers(len(self._recorded_voices))])
         if kind == "synthetic":

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from model.filters import RATE_HZ, band
+from model.training.spectra import sound_of, spectra_of
 from model.training.synth import (
     Audio,
     Rng,
@@ -21,24 +20,7 @@ from model.training.synth import (
     phase_of,
 )
 
-_WINDOW_FRAMES, _HOP_FRAMES, _BANDS = 1024, 256, 28
-
-
-def _spectra(mono: Audio) -> NDArray[np.complex64]:
-    """[frames] -> [windows, bins], Hann, a quarter of the window apart."""
-    padded = np.pad(mono, (_WINDOW_FRAMES, _WINDOW_FRAMES))
-    windows = sliding_window_view(padded, _WINDOW_FRAMES)[::_HOP_FRAMES]
-    return np.fft.rfft(windows * np.hanning(_WINDOW_FRAMES)).astype(np.complex64)
-
-
-def _sound(spectra: NDArray[np.complex64], frames: int) -> Audio:
-    """The way back, by overlap-add."""
-    windows = np.fft.irfft(spectra) * np.hanning(_WINDOW_FRAMES)
-    sound = np.zeros((len(windows) + 3) * _HOP_FRAMES, dtype=np.float32)
-    for part in range(4):
-        blocks = windows[:, part * _HOP_FRAMES : (part + 1) * _HOP_FRAMES].ravel()
-        sound[part * _HOP_FRAMES : part * _HOP_FRAMES + len(blocks)] += blocks.astype(np.float32)
-    return sound[_WINDOW_FRAMES : _WINDOW_FRAMES + frames] / np.float32(1.5)
+_BANDS = 28
 
 
 def vocoded(rng: Rng, voice: Audio) -> Audio:
@@ -49,12 +31,12 @@ def vocoded(rng: Rng, voice: Audio) -> Audio:
     glide = np.repeat(rng.choice([0.0, 0.0, 2.0, -2.0, 5.0], 4), -(-frames // 4))[:frames] / 12.0
     saws = [phase_of(hz_of(p) * 2.0**glide, frames, rng.random()) - 0.5 for p in chord]
     carrier = np.sum(saws, axis=0).astype(np.float32) + 0.1 * noise(rng, frames)[0]
-    mine, theirs = _spectra(voice.mean(axis=0)), _spectra(carrier)
+    mine, theirs = spectra_of(voice.mean(axis=0)), spectra_of(carrier)
     edges = np.unique(np.geomspace(3, mine.shape[1], _BANDS).astype(int))
     edges[0], edges[-1] = 0, mine.shape[1]
     power, own = (np.add.reduceat(np.abs(s) ** 2, edges[:-1], axis=1) for s in (mine, theirs))
     gains = np.repeat(np.sqrt(power / (own + 1e-9)), np.diff(edges), axis=1)
-    return np.repeat(_sound(theirs * gains, frames)[None], 2, axis=0)
+    return np.repeat(sound_of(theirs * gains, frames)[None], 2, axis=0)
 
 
 def _harmonised(rng: Rng, voice: Audio) -> Audio:

@@ -93,7 +93,7 @@ def _wav_promises(data: bytes) -> int:
 
 
 def _flac_sum_fits(stream_info: bytes, sound: Audio) -> bool:
-    """Whether the samples have the MD5 sum that STREAMINFO (RFC 9639, 8.2) gives; true where it gives none."""
+    """Whether the samples have the MD5 sum of STREAMINFO (RFC 9639, 8.2); true where it gives none."""
     expected = stream_info[18:34]
     bits = ((stream_info[12] & 1) << 4 | stream_info[13] >> 4) + 1
     if not any(expected) or bits > 24:

@@ -193,7 +193,12 @@ def echoed(sound: Audio, delay_s: float, feedback: float, wet: float) -> Audio:
 
 
 def compressed(sound: Audio, threshold_db: float, ratio: float) -> Audio:
-    """Feed-forward compressor on 5.8-ms blocks: attack about 10 ms, release about 120 ms."""
+    """Sound [2, frames] turned down where it is louder than the threshold."""
+    return np.asarray(sound * compressor_gain(sound, threshold_db, ratio), dtype=np.float32)
+
+
+def compressor_gain(sound: Audio, threshold_db: float, ratio: float) -> Audio:
+    """Gain [frames] of a feed-forward compressor on 5.8-ms blocks: attack 10 ms, release 120 ms, about."""
     block = 256
     frames = sound.shape[-1]
     power = np.pad(np.mean(sound**2, axis=0), (0, -frames % block)).reshape(-1, block).mean(axis=1)
@@ -204,8 +209,7 @@ def compressed(sound: Audio, threshold_db: float, ratio: float) -> Audio:
         smooth[i] = level
     gain = 10.0 ** (-smooth * (1.0 - 1.0 / ratio) / 20.0)
     centres = np.arange(len(gain)) * block + block / 2
-    curve = np.interp(np.arange(frames), centres, gain).astype(np.float32)
-    return np.asarray(sound * curve, dtype=np.float32)
+    return np.asarray(np.interp(np.arange(frames), centres, gain), dtype=np.float32)
 
 
 def driven(sound: Audio, gain: float) -> Audio:

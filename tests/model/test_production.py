@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.training.production import TREATMENTS, _sound, _spectra, doubled, produced, vocoded
+from model.training.production import TREATMENTS, doubled, produced, vocoded
 
 FRAMES = 3 * 11025
 
@@ -29,11 +29,6 @@ def test_doubled_sides_are_less_alike_than_the_voice_was():
     wide = doubled(np.random.default_rng(3), voice())
     assert np.corrcoef(voice())[0, 1] > 0.99
     assert abs(np.corrcoef(wide)[0, 1]) < 0.9
-
-
-def test_windows_overlap_to_the_sound_they_came_from():
-    sound = voice()[0]
-    assert np.abs(_sound(_spectra(sound), FRAMES) - sound).max() < 0.01
 
 
 def test_a_vocoder_speaks_with_the_envelope_of_the_voice():

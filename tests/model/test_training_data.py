@@ -1,13 +1,19 @@
 """The deterministic stream of training items, and the losses that score them."""
 
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from model.training.dataset import ItemStream, Pool
 from model.training.losses import published_loss, separation_loss, snr_loss
+from model.training.mix import DEFAULT_MIX, MixError, parse_mix
 from model.training.sequenced import drum_of, pitch_of
-from model.training.sources import Sources, load_library
-from tests.model.recorded import write_library
+from model.training.sources import Sources, load_library, load_songs
+from tests.model.recorded import write_library, write_song
 
 FRAMES = 44_101
 
@@ -50,8 +56,8 @@ def test_drum_is_read_from_the_name(tmp_path, name, drum):
     assert drum_of(tmp_path / f"{name}.flac") == drum
 
 
-def stream(sources, cache):
-    return ItemStream(sources, cache, seed=4, frames=FRAMES, pool=Pool(songs=2, seconds=2.0))
+def stream(sources, cache, mix=DEFAULT_MIX):
+    return ItemStream(sources, cache, seed=4, frames=FRAMES, pool=Pool(songs=2, seconds=2.0), mix=mix)
 
 
 def test_items_depend_on_seed_and_index_alone(library, tmp_path, cache):
@@ -72,6 +78,48 @@ def test_without_recordings_every_item_is_synthesised_and_split(cache):
     assert batch.split.all()
     assert np.isfinite(batch.stems).all()
     assert batch.stems.any(axis=(1, 2, 3)).all()
+
+
+def test_items_do_not_depend_on_the_process(library, tmp_path, cache):
+    """Set and dict order, hashes and memory addresses differ between processes; items do not."""
+    code = (
+        "import sys, hashlib; from pathlib import Path\n"
+        "from model.training.sources import load_library\n"
+        "from tests.model.test_training_data import stream\n"
+        "folder, cache, decoded = map(Path, sys.argv[1:])\n"
+        "items = stream(load_library(folder, decoded), cache)\n"
+        "print(hashlib.sha1(b''.join(items.item(i).stems.tobytes() for i in range(4))).hexdigest())\n"
+    )
+    here = stream(load_library(library, tmp_path / "decoded"), cache)
+    mine = hashlib.sha1(b"".join(here.item(i).stems.tobytes() for i in range(4))).hexdigest()
+    argv = [sys.executable, "-c", code, str(library), str(cache), str(tmp_path / "again")]
+    root = Path(__file__).parents[2]
+    run = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == mine
+
+
+def test_some_items_are_vocals_alone_and_then_count_as_split(library, tmp_path, cache):
+    sources = load_library(library, tmp_path / "cache")
+    mix = parse_mix("background=1,recorded=0,sequenced=0,synthetic=0,vocals_alone=0.5,without_vocals=0")
+    items = [stream(sources, cache, mix).item(i) for i in range(20)]
+    alone = [item for item in items if not item.stems[1:].any()]
+    assert 3 < len(alone) < 17
+    assert all(item.split and item.stems[0].any() for item in alone)
+    assert not any(item.split for item in items if item.stems[1:].any())
+
+
+def test_a_mix_of_what_is_not_there_is_refused(cache):
+    with pytest.raises(MixError, match="nothing to draw from background, recorded; give recordings"):
+        stream(Sources(), cache, parse_mix("synthetic=0,sequenced=0"))
+
+
+def test_vocals_and_accompaniment_alone_give_no_drums(tmp_path, cache):
+    for name in ("one", "two"):
+        write_song(tmp_path / "songs" / name, ("vocals", "instrumental"))
+    sources = load_songs(tmp_path / "songs", tmp_path / "decoded")
+    items = [stream(sources, cache, parse_mix("synthetic=0")).item(i) for i in range(12)]
+    assert {item.split for item in items} == {True, False}
+    assert not any(item.stems[1:3].any() for item in items if not item.split)
 
 
 def test_instrumentals_are_unsplit_and_some_items_have_no_vocals(library, tmp_path, cache):

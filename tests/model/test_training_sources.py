@@ -52,8 +52,14 @@ def test_a_recording_of_no_known_kind_is_named(library, cache):
 
 @pytest.mark.parametrize(
     "table",
-    [b"", b"path,split\na.wav,train\n", b"file\tpart\na.wav\ttrain\n", b"path\tsplit\n\ttrain\n", b"path\tsplit\na\n"],
-)  # fmt: skip
+    [
+        b"",
+        b"path,split\na.wav,train\n",
+        b"file\tpart\na.wav\ttrain\n",
+        b"path\tsplit\n\ttrain\n",
+        b"path\tsplit\na\n",
+    ],
+)
 def test_unusable_table_is_refused(tmp_path, cache, table):
     (tmp_path / "files.tsv").write_bytes(table)
     with pytest.raises(TrainingDataError, match="path and split"):
@@ -270,8 +276,5 @@ def test_folder_without_songs_is_refused(tmp_path, cache):
 def test_merged_sources_keep_both(library, cache):
     sources = load_library(library, cache)
     both = merged(sources, Sources(left_out=["x"], notes=["y"]))
-    assert (len(both.songs), both.left_out, both.notes) == (
-        1,
-        [*sources.left_out, "x"],
-        [*sources.notes, "y"],
-    )
+    assert (len(both.songs), both.left_out[-1], both.notes[-1]) == (1, "x", "y")
+    assert len(both.left_out) == len(sources.left_out) + 1
