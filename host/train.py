@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,79 +20,135 @@ from rich.progress import (
 )
 
 from host.errors import guarded
+from host.options import device_option, json_option
 from host.progress import stderr_console
 
 if TYPE_CHECKING:
-    from model.training.train import TrainSettings
+    from model.config import CausalConfig
+    from model.training.recipe import Recipe
+    from model.training.settings import TrainSettings
 
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
+PROFILES = ("stage", "live", "studio", "dial")
+RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
+_PATH = click.Path(path_type=Path, file_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.command(short_help="Train the built-in model anew, or your own.")
+@click.option("--out", "out_dir", type=_PATH, required=True, help="Folder for checkpoint, cache and weights.")
+@click.option("--audio", "audio_dir", type=_FOLDER, help="Library of recordings with a files.tsv.")
+@click.option("--songs", "songs_dir", type=_FOLDER, help="Folder of songs as vocals/drums/bass/other files.")
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder for checkpoint, cache and weights.",
+    "--profile",
+    type=click.Choice(PROFILES),
+    help="What to train; `live` by default. dial: one network for many look-aheads, drawn per batch.",
 )
 @click.option(
-    "--audio",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Library of recordings with a files.tsv.",
+    "--init", metavar="MODEL", help="Start from this model: one of ours or a published BS-RoFormer."
 )
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
+@click.option("--minutes", type=click.FloatRange(0), help="Stop after this time; --resume goes on.")
 @click.option(
-    "--songs",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of songs as vocals/drums/bass/other files.",
+    "--recipe",
+    type=click.Choice(["own", "published"]),
+    help="own (default): cheap, for a CPU; published: that of arXiv 2309.02612. Options below change it.",
 )
-@click.option("--minutes", type=float, help="Stop after this time; --resume goes on.")
 @click.option("--steps", type=int, help="Steps in all; they shape the learning rate.")
-@click.option("--batch", type=int, help="Items per step.")
+@click.option("--batch", type=int, help="Items per step, of all processes together.")
+@click.option("--item-s", type=float, help="Seconds that an item lasts.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option(
     "--loss",
     type=click.Choice(["snr", "published"]),
-    help="snr: cheap; published: L1 of waveform and five STFTs.",
+    help="snr: signal to error, cheap; published: L1 of waveform and five STFTs.",
+)
+@click.option(
+    "--items",
+    type=click.Choice(["own", "published"]),
+    help="own: all kinds of recordings and synthesis; published: stems of any songs and places, +-3 dB.",
+)
+@click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of the transformers; all else is FP32."
 )
 @click.option("--seed", type=int, help="Which items are drawn.")
-@click.option("--threads", type=int, default=1, show_default=True, help="CPU threads.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@device_option
+@click.option("--threads", type=int, default=1, show_default=True, help="CPU threads of the network.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Processes that make items ahead; a GPU needs about 15."
+)
+@click.option("--validate-every", type=click.IntRange(0), help="Steps between validations; 0: none.")
+@json_option
 @guarded
 def train(threads: int, as_json: bool, **chosen: Any) -> None:
     """Train a causal band-split RoFormer; the result is OUT/model.safetensors.
 
     Without --audio and --songs it learns from songs that stembridge synthesises itself. An interrupted run
-    keeps its checkpoint; --resume goes on as if nothing had happened.
+    keeps its checkpoint; --resume goes on as if nothing had happened. OUT/curve.png shows loss and
+    validation, `tensorboard --logdir OUT/logs` the same as it happens (with the extra `train` installed).
+
+    Under torchrun every process takes its part of each batch; OUT is one folder that all see.
 
     \b
     Examples:
       stembridge train --out my-model --minutes 60
       stembridge train --out my-model --songs musdb18hq/train --resume
+      stembridge train --out my-stage --profile stage --init my-model/model.safetensors
+      torchrun --nproc-per-node 4 -m host train --out big --songs musdb18hq/train \\
+        --recipe published --batch 64 --workers 8
       stembridge live --model my-model/model.safetensors
     """
     import torch
 
+    from host.training_log import TrainingLog
     from model.training.train import train as run
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     settings = train_settings(chosen)
-    with _Bar(settings.steps) as bar:
-        state = run(settings, bar.show, bar.note)
-    result = {"weights": str(settings.weights_path), "steps": state.step, "of": settings.steps}
-    click.echo(
-        json.dumps(result) if as_json else f"{result['weights']}: {state.step} of {settings.steps} steps."
-    )
+    with _Bar(settings.recipe.steps) as bar, TrainingLog(settings.out_dir, bar.note) as log:
+
+        def report(progress: Any) -> None:
+            bar.show(progress)
+            log.take(progress)
+
+        state = run(settings, report, bar.note)
+    result = {"weights": str(settings.weights_path), "steps": state.step, "of": settings.recipe.steps}
+    line = f"{result['weights']}: {state.step} of {settings.recipe.steps} steps."
+    if os.environ.get("RANK", "0") == "0":  # of the processes of a torchrun, the first
+        click.echo(json.dumps(result) if as_json else line)
 
 
 def train_settings(chosen: dict[str, Any]) -> TrainSettings:
-    """The settings that the options stand for; what was not given keeps its default."""
-    from model.training.train import TrainSettings
+    """The settings that the options stand for; what was not given keeps its default, or what is resumed."""
+    from host.renderers import torch_device
+    from model.training.settings import TrainSettings
+    from model.training.state import resumed
 
-    names = {"out": "out_dir", "audio": "audio_dir", "songs": "songs_dir"}
-    given = {names.get(name, name): value for name, value in chosen.items() if value is not None}
-    return TrainSettings(**given)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    base = TrainSettings(out_dir=given["out_dir"])
+    if given["resume"]:
+        base = resumed(base)
+    changes = {name: given.pop(name) for name in RECIPE_OPTIONS if name in given}
+    recipe = _recipe(base, given.pop("recipe", None), changes)
+    config = _config(base, given.pop("profile", None), given.get("init"))
+    given["device"] = torch_device(given["device"])
+    return dataclasses.replace(base, **given, recipe=recipe, config=config)
+
+
+def _recipe(base: TrainSettings, name: str | None, changes: dict[str, Any]) -> Recipe:
+    from model.training.recipe import RECIPES
+
+    return dataclasses.replace(RECIPES[name] if name else base.recipe, **changes)
+
+
+def _config(base: TrainSettings, profile: str | None, init: str | None) -> CausalConfig:
+    from model.profiles import TRAINABLE
+    from model.training.starting import configuration_from
+
+    framing = TRAINABLE[profile] if profile else None
+    return configuration_from(init, framing) if init else framing or base.config
 
 
 class _Bar:
@@ -106,7 +164,8 @@ class _Bar:
             TimeRemainingColumn(),
         )
         self._console = stderr_console()
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        drawn = self._console.is_terminal and os.environ.get("RANK", "0") == "0"
+        self._bar = Progress(*columns, console=self._console, disable=not drawn)
         self._task = self._bar.add_task("training", total=steps, loss=0.0)
         self._said_at = time.monotonic()
 

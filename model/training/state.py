@@ -1,0 +1,127 @@
+"""What a resumed run needs, and the file it lies in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.causal import CausalBSRoformer
+from model.checkpoint import ModelCard, save_checkpoint
+from model.config import CausalConfig
+from model.training.recipe import Recipe, TrainingError
+from model.training.regularisation import add_dropout, lower_precision
+from model.training.settings import TrainSettings
+
+_KEYS = {"config", "seed", "batch", "model", "ema", "optimizer", "step", "smoothed_loss"}
+
+
+@dataclass
+class TrainingState:
+    """Everything that a resumed run needs. The items and their order follow from `step` alone."""
+
+    model: CausalBSRoformer
+    ema: CausalBSRoformer
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    smoothed_loss: float = math.nan
+
+
+def new_state(settings: TrainSettings) -> TrainingState:
+    """Fresh weights from the seed."""
+    torch.manual_seed(settings.seed)
+    recipe, device = settings.recipe, torch.device(settings.device)
+    model = CausalBSRoformer(settings.config).to(device)
+    ema = CausalBSRoformer(settings.config).to(device).requires_grad_(False)
+    ema.load_state_dict(model.state_dict())
+    add_dropout(model, recipe.dropout)
+    lower_precision(model, device.type, recipe.precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    return TrainingState(model, ema, _optimizer(model, recipe), scaler)
+
+
+def _optimizer(model: CausalBSRoformer, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; weight decay for matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+
+
+def save_state(state: TrainingState, settings: TrainSettings) -> None:
+    """Write the checkpoint and the EMA weights, each whole or not at all."""
+    settings.out_dir.mkdir(parents=True, exist_ok=True)
+    part = settings.checkpoint_path.with_suffix(".part")
+    torch.save(
+        {
+            "config": settings.config.to_dict(),
+            "seed": settings.seed,
+            "batch": settings.recipe.batch,
+            "recipe": asdict(settings.recipe),
+            "model": state.model.state_dict(),
+            "ema": state.ema.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "step": state.step,
+            "smoothed_loss": state.smoothed_loss,
+        },
+        part,
+    )
+    part.replace(settings.checkpoint_path)
+    save_checkpoint(settings.weights_path, state.ema, _card(state, settings))
+
+
+def _card(state: TrainingState, settings: TrainSettings) -> ModelCard:
+    items = state.step * settings.recipe.batch
+    hours = items * settings.item_frames / settings.config.sample_rate_hz / 3600
+    text = f"Trained with `stembridge train` for {state.step} steps on {hours:.1f} hours of mixed items."
+    return ModelCard("NOASSERTION", "stembridge train", text)
+
+
+def resumed(settings: TrainSettings) -> TrainSettings:
+    """The settings with configuration, seed and recipe of the checkpoint in `out_dir`.
+
+    Raises TrainingError as `load_state`.
+    """
+    saved = _read(settings.checkpoint_path)
+    recipe = replace(settings.recipe, **saved.get("recipe", {}) | {"batch": saved["batch"]})
+    return replace(settings, config=_config(saved), seed=saved["seed"], recipe=recipe)
+
+
+def load_state(settings: TrainSettings) -> TrainingState:
+    """The state of the checkpoint in `out_dir`. Raises TrainingError if missing or of another run."""
+    saved = _read(settings.checkpoint_path)
+    wanted = {"config": settings.config, "seed": settings.seed, "batch": settings.recipe.batch}
+    for name, found in {"config": _config(saved), "seed": saved["seed"], "batch": saved["batch"]}.items():
+        if found != wanted[name]:
+            raise TrainingError(
+                f"{settings.checkpoint_path}: was trained with another {name} ({found}); use that one"
+            )
+    state = new_state(settings)
+    state.model.load_state_dict(saved["model"])
+    state.ema.load_state_dict(saved["ema"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    if saved.get("scaler"):  # empty, or absent in older files, where the run needs none
+        state.scaler.load_state_dict(saved["scaler"])
+    state.step, state.smoothed_loss = saved["step"], saved["smoothed_loss"]
+    return state
+
+
+def _config(saved: dict[str, Any]) -> CausalConfig:
+    return CausalConfig.from_dict(saved["config"])  # settings that an older file lacks have their defaults
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise TrainingError(f"{path}: nothing to resume; start without --resume")
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not saved.keys() >= _KEYS:
+            raise KeyError(*(_KEYS - saved.keys()))
+    except Exception as error:
+        raise TrainingError(f"{path}: not a training checkpoint; delete it and start again") from error
+    return saved
