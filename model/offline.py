@@ -8,27 +8,40 @@ import torch
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
+from model.chunks import forward_of, msst_recipe, separate_chunks
 from model.pieces import Audio, gathered, rechunked
 
 CHUNK_HOPS = 128
+WHOLE_OVERLAP = 2
+"""In how many pieces every frame is, where the network sees whole pieces."""
 
 
 def separate_causal(model: CausalBSRoformer, pieces: Iterable[Audio]) -> Iterator[Audio]:
     """Pieces [channels, frames] into pieces [stems, channels, frames], as many frames, latency removed.
 
-    Raises ValueError where the channel count is not the model's. Works on the device that holds the model.
-    Threads: any, one call per model at a time.
+    A network that sees the whole signal is given overlapping pieces of twice the past of its other layers:
+    more is not trained for. Raises ValueError where the channel count is not the model's. Works on the
+    device that holds the model. Threads: any, one call per model at a time.
     """
+    config, checked = model.config, _checked(pieces, model.config.channels)
+    if config.streams:
+        return _streamed(model.eval(), checked)
+    recipe = msst_recipe(2 * config.past_frames * config.hop_frames, WHOLE_OVERLAP)
+    return separate_chunks(forward_of(model.eval(), "fp32"), recipe, checked)
+
+
+def _streamed(model: CausalBSRoformer, pieces: Iterable[Audio]) -> Iterator[Audio]:
     config = model.config
     hop, device = config.hop_frames, next(model.parameters()).device
-    stream, early = CausalStream(model.eval(), CHUNK_HOPS), hop
-    flush = np.zeros((config.channels, hop), np.float32)
-    for chunk in rechunked(chain(_checked(pieces, config.channels), [flush]), CHUNK_HOPS * hop):
+    stream, early = CausalStream(model, CHUNK_HOPS), config.latency_frames - hop
+    flush = np.zeros((config.channels, early), np.float32)
+    for chunk in rechunked(chain(pieces, [flush]), CHUNK_HOPS * hop):
         missing = -chunk.shape[1] % hop
         whole = torch.from_numpy(np.pad(chunk, ((0, 0), (0, missing)))).to(device)
         stems = _process(stream, whole)
-        yield stems[..., early : stems.shape[-1] - missing]
-        early = 0  # the stream is one hop behind its input: only the first frames lie before the signal
+        before = min(early, stems.shape[-1])
+        yield stems[..., before : stems.shape[-1] - missing]
+        early -= before  # only the first frames lie before the signal
 
 
 def _checked(pieces: Iterable[Audio], channels: int) -> Iterator[Audio]:

@@ -8,7 +8,7 @@ from host.resampling import ResampledSeparator
 from model.separators import CausalSeparator
 from streaming.overlap_add import OverlapAdd
 from streaming.separator import SignatureSeparator, fade_frames
-from tests.model.builders import random_model
+from tests.model.builders import random_model, small
 
 EFFECTS = [
     {"plugin": "Compressor", "threshold_db": -30, "ratio": 4},
@@ -21,13 +21,20 @@ def chain(hop_frames):
     return lambda: Chain("vocals", EFFECTS, 44100, hop_frames, 2)
 
 
+def causal(profile):
+    return lambda: CausalSeparator(random_model(small(profile)))
+
+
 STAGES = {
     "signature": SignatureSeparator,
     "signature with an odd latency": lambda: SignatureSeparator(latency_frames=1000),
-    "causal": lambda: CausalSeparator(random_model()),
+    "causal stage": causal("stage"),
+    "causal live": causal("live"),
+    "causal studio": causal("studio"),
     "signature at 48 kHz": lambda: ResampledSeparator(SignatureSeparator(), 48000),
     "signature at 96 kHz": lambda: ResampledSeparator(SignatureSeparator(), 96000),
-    "causal at 48 kHz": lambda: ResampledSeparator(CausalSeparator(random_model()), 48000),
+    "causal stage at 48 kHz": lambda: ResampledSeparator(causal("stage")(), 48000),
+    "causal studio at 48 kHz": lambda: ResampledSeparator(causal("studio")(), 48000),
     "chain": chain(441),
     "chain of short hops": chain(1),
 }

@@ -8,11 +8,20 @@ from numpy.typing import NDArray
 
 from model.causal import CausalBSRoformer
 from model.config import CausalConfig
+from model.profiles import PROFILES
 
 SMALL_LIVE = dataclasses.replace(
     CausalConfig(), dim=16, depth=2, heads=2, dim_head=8, mask_hidden=8, past_frames=16
 )
 """The live framing (hop 441, latency 882, four stems) with little inside."""
+
+
+def small(profile: str) -> CausalConfig:
+    """The framing and the look-ahead of a profile with little inside."""
+    config = PROFILES[profile]
+    return dataclasses.replace(
+        SMALL_LIVE, hop_frames=config.hop_frames, look_ahead_frames=config.look_ahead_frames
+    )
 
 
 def random_model(config: CausalConfig = SMALL_LIVE) -> CausalBSRoformer:

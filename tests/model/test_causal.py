@@ -9,7 +9,10 @@ from torch import Tensor
 from model.bands import CAUSAL_BANDS, band_groups
 from model.causal import CausalBSRoformer
 from model.causal_layers import banded_attention, periodic_rotary, rotate_pairs
+from model.causal_stream import CausalStream
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
+from model.graph import capture_hop
+from model.profiles import PROFILES
 from model.stft import CausalSTFT, causal_windows
 from tests.model import builders
 from tests.model.builders import random_model
@@ -144,20 +147,40 @@ def test_built_in_size_stays_under_eight_megabytes() -> None:
 
 
 def test_training_reaches_every_parameter() -> None:
-    model = CausalBSRoformer(SMALL).train()
-    model(noise(2, 40 * SMALL.hop_frames)).square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    model, audio = CausalBSRoformer(DIAL).train(), noise(2, 30 * SMALL.hop_frames)
+    for look_ahead in DIAL.look_aheads:
+        model(audio, look_ahead=look_ahead).square().mean().backward()
+        row = DIAL.look_aheads.index(look_ahead)
+        assert model.look_ahead.grad is not None and model.look_ahead.grad[row].abs().sum() > 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
 
 
-def test_banded_attention_equals_a_full_masked_one() -> None:
+@pytest.mark.parametrize("look_ahead", [0, 1, 3, WHOLE_SIGNAL])
+def test_banded_attention_equals_a_full_masked_one(look_ahead: int) -> None:
     torch.manual_seed(1)
     q = torch.randn(6, 3, 41, 8, dtype=torch.float64)
     k, v = torch.randn(2, 6, 41, 8, dtype=torch.float64)
-    distance = torch.arange(41)[:, None] - torch.arange(41)
-    allowed = (distance >= 0) & (distance < 7)
+    later = torch.arange(41) - torch.arange(41)[:, None]
+    allowed = (later <= look_ahead) & (later > look_ahead - 7) | (look_ahead == WHOLE_SIGNAL)
     keys, values = (t.unsqueeze(1).expand_as(q) for t in (k, v))
     expected = torch.nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=allowed)
-    torch.testing.assert_close(banded_attention(q, k, v, 7), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(banded_attention(q, k, v, 7, look_ahead), expected, rtol=0, atol=1e-12)
+
+
+def test_an_untrained_embedding_changes_nothing() -> None:
+    """So that the weights of one profile can start a dial."""
+    plain, dial = (CausalBSRoformer(config).eval() for config in (SMALL, DIAL.with_look_ahead(0)))
+    dial.load_state_dict(plain.state_dict(), strict=False)
+    audio = noise(2, 30 * SMALL.hop_frames)
+    assert torch.equal(plain(audio), dial(audio))
+
+
+def test_a_signal_too_long_to_be_seen_whole_is_refused() -> None:
+    model = random_model(DIAL)
+    with pytest.raises(ValueError, match="take pieces of 32"):
+        model(noise(2, 40 * SMALL.hop_frames), look_ahead=WHOLE_SIGNAL)
 
 
 def test_rotary_depends_on_distance_only_across_the_period() -> None:
@@ -203,6 +226,11 @@ def test_band_groups_cover_every_bin_once() -> None:
         ({"past_frames": 4096}, "rotary period"),
         ({"stem_names": ("vocals", "vocals")}, "different names"),
         ({"channels": 3}, "channels must be 1 or 2"),
+        ({"look_ahead_frames": 65}, "a look-ahead must be 0 to 64"),
+        ({"look_ahead_frames": -2}, "a look-ahead must be 0 to 64"),
+        ({"look_aheads": (0, 2.5)}, "a look-ahead must be 0 to 64"),
+        ({"look_aheads": (0, 2, 2)}, "look_aheads must be different"),
+        ({"look_aheads": (2, 4)}, "look_aheads must hold look_ahead_frames 0"),
     ],
 )
 def test_impossible_configurations_are_refused_in_one_line(change: dict, message: str) -> None:
@@ -211,25 +239,33 @@ def test_impossible_configurations_are_refused_in_one_line(change: dict, message
     assert "\n" not in str(caught.value)
 
 
-SMALL_MONO = dataclasses.replace(builders.SMALL_LIVE, channels=1, stem_names=("vocals", "drums"))
+def mono(profile: str) -> CausalConfig:
+    return dataclasses.replace(builders.small(profile), channels=1, stem_names=("vocals", "drums"))
 
 
-@pytest.mark.parametrize(("config", "seconds"), [(SMALL_MONO, 20), (CausalConfig(), 3)])
+@pytest.mark.parametrize(("config", "seconds"), [(mono("studio"), 10), (CausalConfig(), 3)])
 def test_many_seconds_hop_by_hop(config: CausalConfig, seconds: int) -> None:
     check_hop_by_hop(random_model(config), seconds)
 
 
 @pytest.mark.slow
-def test_ten_minutes_hop_by_hop() -> None:
-    check_hop_by_hop(random_model(SMALL_MONO), seconds=600)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_ten_minutes_hop_by_hop(profile: str) -> None:
+    check_hop_by_hop(random_model(mono(profile)), seconds=600)
 
 
 def check_hop_by_hop(model: CausalBSRoformer, seconds: int) -> None:
-    """Stem spectra of every hop; audio is these divided by n_fft, so this is stricter than 1e-4 of audio."""
-    spectrum = model.stft(noise(model.config.channels, seconds * 44100))
-    with torch.no_grad():
-        expected = model.mask(spectrum)
-    state = model.new_state()
-    for t, frame in enumerate(torch.split(spectrum, 1, dim=2)):
-        error = (model.advance(frame, state) - frame.unsqueeze(1) * expected[:, :, :, t : t + 1]).abs().max()
-        assert error < 1e-4, f"spectral frame {t}: {error}"
+    """Every hop of the captured stream is the whole signal's, later by the declared latency."""
+    config = model.config
+    audio = noise(config.channels, seconds * 44100)[0]
+    with torch.inference_mode():
+        expected = model(audio.unsqueeze(0))[0]
+        process = capture_hop(CausalStream(model))
+        start = config.hop_frames - config.latency_frames
+        for hop in torch.split(audio, config.hop_frames, dim=-1)[:-1]:
+            stems = process(hop)
+            if start >= 0:
+                error = (stems - expected[..., start : start + config.hop_frames]).abs().max()
+                assert error < 1e-4, f"frame {start}: {error}"
+            start += config.hop_frames
+    assert (expected[0] - expected[1]).abs().max() > 0.01

@@ -8,17 +8,19 @@ import torch
 from model.causal_stream import CausalStream
 from model.config import CausalConfig
 from model.graph import capture_hop
-from tests.model.builders import SMALL_LIVE, noise, random_model
+from model.profiles import PROFILES
+from tests.model.builders import SMALL_LIVE, noise, random_model, small
 
-HOP = 441
 MONO = dataclasses.replace(SMALL_LIVE, channels=1, stem_names=("vocals", "drums"))
+DIAL = dataclasses.replace(small("studio"), look_aheads=(2, 8))
 
 
 def hops_of(config: CausalConfig, hops: int) -> tuple[torch.Tensor, ...]:
-    return torch.split(torch.from_numpy(noise(config.channels, hops * HOP)), HOP, dim=-1)
+    audio = torch.from_numpy(noise(config.channels, hops * config.hop_frames))
+    return torch.split(audio, config.hop_frames, dim=-1)
 
 
-@pytest.mark.parametrize("config", [SMALL_LIVE, MONO, CausalConfig()])
+@pytest.mark.parametrize("config", [*map(small, PROFILES), DIAL, MONO, CausalConfig()])
 def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig) -> None:
     model = random_model(config)
     plain, captured = CausalStream(model), CausalStream(model)
@@ -26,7 +28,7 @@ def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig)
     assert process != captured.process
     with torch.inference_mode():
         for _ in range(2):
-            for audio in hops_of(config, 150):
+            for audio in hops_of(config, config.past_frames + 20):
                 torch.testing.assert_close(process(audio), plain.process(audio), rtol=0, atol=1e-4)
             plain.reset()
             captured.reset()
