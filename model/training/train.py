@@ -55,7 +55,7 @@ def train(
 
 
 def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) -> TrainingState:
-    _refuse(settings, ranks)
+    refuse(settings, ranks)
     state = load_state(settings) if settings.resume else new_state(settings)
     if settings.init is not None:
         said = start_from(state, settings.init)
@@ -73,7 +73,8 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
     return state
 
 
-def _refuse(settings: TrainSettings, ranks: Ranks) -> None:
+def refuse(settings: TrainSettings, ranks: Ranks) -> None:
+    """Raise TrainingError where a run would destroy another, or cannot be shared by its processes."""
     if settings.resume and settings.init is not None:
         raise TrainingError("--init starts a new training, --resume goes on with one; give one of them")
     if settings.checkpoint_path.exists() and not settings.resume:

@@ -34,7 +34,7 @@ def folder(tmp_path, tmp_path_factory):
     ("recipe", "steps", "fall"),
     [
         ({}, 30, 6.0),
-        ({"loss": "published"}, 12, 0.2),
+        ({"loss": "published"}, 20, 0.25),
         ({"dropout": 0.1}, 30, 6.0),
         ({"precision": "bf16"}, 30, 6.0),
     ],
@@ -44,20 +44,13 @@ def test_overfits_one_batch(tmp_path, recipe, steps, fall):
     ready = settings(tmp_path, steps=120, warmup_steps=5, learning_rate=1e-2, **recipe)
     state, batch = new_state(ready), one_batch(15 * 441)
     losses = [train_step(state, batch, ready) for _ in range(steps)]
-    print(losses[0], losses[-1])
     assert max(losses[-3:]) < losses[0] - fall
 
 
-NEW_SETTINGS = {
-    "dropout": 0.2,
-    "precision": "bf16",
-    "loss": "published",
-    "items": "published",
-    "item_s": 0.16,
-}
+PUBLISHED = {"loss": "published", "items": "published", "precision": "bf16", "dropout": 0.2, "item_s": 0.16}
 
 
-@pytest.mark.parametrize("chosen", [{}, NEW_SETTINGS])
+@pytest.mark.parametrize("chosen", [{}, PUBLISHED])
 def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(folder, tmp_path_factory, chosen):
     chosen = {"steps": 4} | chosen
     whole = train(settings(folder, **chosen))
