@@ -70,7 +70,7 @@ def static_eq(songs: Sequence[Likeness]) -> Bins:
 
 def equalised(mixture: Audio, gains: Bins, rate_hz: int) -> Audio:
     """The mixture [channels, frames] through an equaliser of `static_eq`, zero-phase. Threads: any."""
-    hz = np.fft.rfftfreq(WINDOW_FRAMES, 1.0 / rate_hz)[1:]
+    hz: Bins = np.fft.rfftfreq(WINDOW_FRAMES, 1.0 / rate_hz)[1:].astype(np.float64)
     return filtered(mixture, gains[1:], hz, rate_hz)
 
 

@@ -1,40 +1,80 @@
-"""The built-in model's card and weights, made from a training checkpoint: `python -m model.training.card`."""
+"""Scores, card and README section of the built-in models: `python -m model.training.card`.
+
+`--weights model/weights --audio LIB` scores the committed weights and writes everything anew;
+`--training RUN` publishes a training's weights there first.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from model.checkpoint import ModelCard, save_checkpoint
+from model.catalogue import BUILTIN, SUFFIX
+from model.causal import CausalBSRoformer
+from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
+from model.config import CausalConfig
 from model.training.dataset import ACCOMPANIMENTS, DOUBLED_VOICE, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
-from model.training.evaluate import as_markdown, evaluate, held_out_songs
-from model.training.train import TrainSettings, load_state
+from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs
+from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
 
 LICENCE = "CC-BY-4.0"
+SCORES = "scores.json"
+LOADS = "hop_times.json"
+"""What `benchmarks.model_hop --record` writes beside the weights."""
 
-_CARD = """# built-in live model
+BEGIN = "<!-- scores, written by `python -m model.training.card`: -->"
+END = "<!-- end of scores -->"
 
-The small causal band-split RoFormer that ships with stembridge: four stems (vocals, drums, bass, other) at
-44.1 kHz stereo with 882 frames (20 ms) of latency, {millions:.2f} million parameters, real masks on magnitudes that share every bin out
-among the stems. **A first version**, trained for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with
+ITEM_S = 2.55
+"""Of the items of checkpoints that do not say: the own recipe's."""
+
+Tell = Callable[[str], None]
+
+
+class PublishError(ValueError):
+    """Models that cannot be published: one line with what, why and what to do."""
+
+
+_LIVE = """**A first version**, trained for {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core with
 `stembridge train`. The run was steered while it went on: the mix of the data changed after 420, 1022 and 1347 steps (lower basses,
 sub-basses, brighter voices, more recorded and fewer synthesised voices); after 1600 the network was made smaller (shared keys and values,
 magnitudes in, real masks out, weights converted) and the loss changed from L1 to the signal-to-error ratio; after 3150 a third of the voices
 became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less in the loss, and the learning rate was raised once
-more. A fresh run has all this from its start, so its result will differ.
+more. A fresh run has all this from its start, so its result will differ."""  # noqa: E501
+
+_HISTORY = {"builtin-live": _LIVE}
+"""How a model was trained, where that takes more words than its steps."""
+
+_TRAINED = "Trained for {steps} steps ({hours:.1f} hours of mixed audio) with `stembridge train`."
+
+_CARD = """# built-in models
+
+The small causal band-split RoFormers that ship with stembridge, for stereo at 44.1 kHz: real masks on magnitudes that
+share every bin out among the stems.
+
+{models}
+
+{history}
 
 ## Scores
 
-SI-SDR in dB on held-out songs (recorded ones whole, the others {seconds:.0f} s), higher is better. *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz
-of the mixture for vocals, 30 to 250 Hz for bass. *oracle mask*: ideal ratio masks on an STFT of 2048/512, which need the
-true stems and bound what masks on magnitudes reach. *accompaniment*: the mixture less the vocals.
+In dB on held-out songs (recorded ones whole, the others {seconds:.0f} s), higher is better; baselines SI-SDR, models SI-SDR / SDR (median over
+1-s windows in which the stem sounds). *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz of the mixture for vocals, 30 to 250 Hz for bass; for
+the accompaniment the mixture less that of the vocals, at the scale that fits the truth best. *static EQ*: the fixed equaliser with the least
+error on all the other songs. *oracle mask*: ideal ratio masks on an STFT of 2048/512, which need the true stems and bound what masks on
+magnitudes reach. *accompaniment*: the mixture less the vocals.
 
 {scores}
+
+{gates}
 
 Potassium and Caesium (Software-Entwicklungskit) were never trained on, but two other songs of the same act were, and the changes of the data mix
 named above were made after looking at scores and errors on these two and on synthesised songs: read their scores as optimistic. In Caesium the bass
@@ -83,21 +123,107 @@ The weights are published under CC BY 4.0: name stembridge and the authors above
 
 
 @dataclass(frozen=True)
-class _Release:
-    rows: list[dict[str, Any]]
+class Release:
+    """A built-in model to score and publish, and for how long it was trained."""
+
+    network: CausalBSRoformer
     steps: int
     hours: float
-    seconds: float
-    millions: float
+
+    def facts(self) -> dict[str, Any]:
+        """As `scores.json` keeps them."""
+        config = self.network.config
+        return {
+            "steps": self.steps,
+            "hours": round(self.hours, 2),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "sample_rate_hz": config.sample_rate_hz,
+            "latency_frames": config.latency_frames,
+            "stem_names": list(config.stem_names),
+        }
 
 
-def _shortfalls(rows: list[dict[str, Any]]) -> str:
-    """Where the model is below doing nothing or below a band-pass, in plain words."""
+def committed(weights: Path, replaced: Collection[str] = ()) -> dict[str, Release]:
+    """The built-in models of a folder by name, but for those that are being replaced.
+
+    Raises PublishError, CheckpointError.
+    """
+    told = _read(weights / SCORES).get("models", {})
+    paths = sorted(weights.glob(f"{BUILTIN}-*{SUFFIX}"))
+    return {path.stem: _committed(path, told) for path in paths if path.stem not in replaced}
+
+
+def _committed(path: Path, told: Mapping[str, Any]) -> Release:
+    """A model, and how `scores.json` says it was trained."""
+    network = load_checkpoint(path)[0]
+    if path.stem not in told or not isinstance(network, CausalBSRoformer):
+        raise PublishError(f"{path}: not in {SCORES} beside it; publish it with --training, or move it")
+    return Release(network, told[path.stem]["steps"], told[path.stem]["hours"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def trained(training: Path) -> Release:
+    """The EMA weights of a training's folder. Raises PublishError where there is no checkpoint."""
+    path = training / "training.pt"
+    if not path.is_file():
+        raise PublishError(f"{path}: no such checkpoint; give the folder of a training")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    network = CausalBSRoformer(CausalConfig.from_dict(saved["config"]))
+    network.load_state_dict(saved["ema"])
+    hours = saved["step"] * saved["batch"] * saved.get("item_s", ITEM_S) / 3600
+    return Release(network.eval(), saved["step"], hours)
+
+
+def score(
+    releases: Mapping[str, Release], songs: Sequence[HeldOutSong], loads: Mapping[str, Any], tell: Tell
+) -> dict[str, Any]:
+    """What `scores.json` holds: facts of the models, all rows, and the gates of every model."""
+    rows = evaluate({name: release.network for name, release in releases.items()}, songs, tell)
+    models = {
+        name: release.facts() | {"load": measured_load(loads, name, release.network.config)}
+        for name, release in releases.items()
+    }
+    return {"models": models, "rows": rows, "gates": {name: gates_of(rows, name) for name in models}}
+
+
+def measured_load(loads: Mapping[str, Any], name: str, config: CausalConfig) -> dict[str, Any] | None:
+    """What `benchmarks.model_hop --record` measured of a model, if it was of this configuration."""
+    found: dict[str, Any] | None = loads.get(name)
+    return found if found and CausalConfig.from_dict(found["config"]) == config else None
+
+
+def card_text(table: Mapping[str, Any], seconds: float) -> str:
+    """The model card of all models of a score table, as Markdown."""
+    names = list(table["models"])
+    return _CARD.format(
+        models=models_table(table["models"]),
+        history="\n\n".join(_history(name, facts) for name, facts in table["models"].items()),
+        scores=score_rows(means(table["rows"]) + table["rows"], names),
+        gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
+        below="".join(_shortfalls(table["rows"], name) for name in names),
+        seconds=seconds, without=WITHOUT_VOCALS, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
+        accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
+    )  # fmt: skip
+
+
+def _history(name: str, facts: Mapping[str, Any]) -> str:
+    return f"`{name}`: " + _HISTORY.get(name, _TRAINED).format(**facts)
+
+
+def _shortfalls(rows: Sequence[Row], model: str) -> str:
+    """Where a model is below doing nothing or below a band-pass, in plain words."""
     lines = []
     for name, key in (("the unprocessed mixture", "mixture"), ("a plain band-pass", "band_pass")):
-        worse = [f"{r['song']} ({r['stem']})" for r in rows if r[key] is not None and r["model"] < r[key]]
+        scored = [row for row in rows if row[key] and row[model]]
+        worse = [row for row in scored if row[model]["si_sdr"] < row[key]["si_sdr"]]
         if worse:
-            lines.append(f"- Below {name} on: {', '.join(worse)}.\n")
+            where = ", ".join(f"{row['song']} ({row['stem']})" for row in worse)
+            lines.append(f"- `{model}` is below {name} on: {where}.\n")
     return "".join(lines)
 
 
@@ -105,47 +231,71 @@ def _shares(weights: dict[str, float]) -> str:
     return ", ".join(f"{share:.0%} {kind}" for kind, share in weights.items())
 
 
-def card_text(release: _Release) -> str:
-    """The model card as Markdown."""
-    return _CARD.format(
-        scores=as_markdown(release.rows), below=_shortfalls(release.rows), steps=release.steps,
-        hours=release.hours, seconds=release.seconds, millions=release.millions,
-        without=WITHOUT_VOCALS, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
-        accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
-    )  # fmt: skip
-
-
-def publish(training: Path, audio_dir: Path, weights: Path, seconds: float) -> list[dict[str, Any]]:
-    """Score a training's EMA weights and write builtin-live.safetensors, MODEL_CARD.md and scores.json.
-
-    Returns the score table. Raises TrainingError where there is no checkpoint.
-    """
-    saved = torch.load(training / "training.pt", map_location="cpu", weights_only=True)
-    settings = TrainSettings(out_dir=training, batch=saved["batch"], seed=saved["seed"])
-    state = load_state(settings)
-    rows = evaluate(state.ema.eval(), held_out_songs(audio_dir, settings.cache_dir, seconds))
-    audio_s = state.step * settings.batch * settings.item_hops * settings.config.hop_frames / 44_100
-    millions = sum(p.numel() for p in state.ema.parameters()) / 1e6
-    text = card_text(_Release(rows, state.step, audio_s / 3600, seconds, millions))
+def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Path, seconds: float) -> None:
+    """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section."""
     weights.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(weights / "builtin-live.safetensors", state.ema, ModelCard(LICENCE, "stembridge", text))
-    (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-    table = json.dumps({"steps": state.step, "rows": rows}, indent=1)
-    (weights / "builtin-live.safetensors").chmod(0o644)
-    (weights / "scores.json").write_text(table + "\n", encoding="utf-8")
-    return rows
+    for name, release in releases.items():
+        own = {"models": {name: table["models"][name]}, "gates": {name: table["gates"][name]}}
+        text = card_text({**own, "rows": table["rows"]}, seconds)
+        _save(weights / f"{name}{SUFFIX}", release.network, ModelCard(LICENCE, "stembridge", text))
+    (weights / "MODEL_CARD.md").write_text(card_text(table, seconds), encoding="utf-8")
+    (weights / SCORES).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    renew_section(weights.resolve().parents[1] / "README.md", readme_section(table))
+
+
+def _save(path: Path, network: CausalBSRoformer, card: ModelCard) -> None:
+    """Write weights and card, unless the file holds just these: its header's order is by chance."""
+    if path.is_file():
+        found, found_card = load_checkpoint(path)
+        mine, theirs = network.state_dict(), found.state_dict()
+        same = mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+        if same and (found.config, found_card) == (network.config, card):
+            return
+    save_checkpoint(path, network, card)
+    path.chmod(0o644)
+
+
+def renew_section(page: Path, section: str) -> None:
+    """Put the section between the two markers of a page; a page without them is left as it is."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if end:
+        page.write_text(f"{head}{begin}\n\n{section}\n\n{end}{tail}", encoding="utf-8")
 
 
 def main() -> None:
-    """Parse the command line, publish, print the table."""
+    """Score, publish, print tables and gates; errors are one line and exit code 2."""
+    try:
+        _run(_arguments())
+    except (PublishError, CheckpointError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.training.card", description=__doc__)
-    parser.add_argument("--training", type=Path, required=True, help="folder of a training")
+    parser.add_argument("--training", type=Path, help="folder of a training: publish its weights as --name")
+    parser.add_argument("--name", default="builtin-live", help="of the model of --training")
     parser.add_argument("--audio", type=Path, required=True, help="library with a test split")
-    parser.add_argument("--weights", type=Path, required=True, help="folder to write weights and card into")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of weights, card and scores")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each test song")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    print(as_markdown(publish(args.training, args.audio, args.weights, args.seconds)))
+    fresh = {args.name: trained(args.training)} if args.training else {}
+    releases = committed(args.weights, set(fresh)) | fresh
+    if not releases:
+        raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")
+    with TemporaryDirectory() as cache:
+        songs = held_out_songs(args.audio, Path(cache), args.seconds)
+    loads = _read(args.weights / LOADS)
+    table = score(releases, songs, loads, lambda line: print(line, file=sys.stderr, flush=True))
+    publish(releases, table, args.weights, args.seconds)
+    print(score_rows(means(table["rows"]) + table["rows"], list(releases)))
+    print("\n".join(gate_lines(table["gates"])))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,28 @@
-"""Scores of a model on held-out songs, beside three yardsticks: the mixture, a band-pass, an oracle mask."""
+"""Scores of models on held-out songs, beside yardsticks: mixture, band-pass, static EQ, oracle mask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.baselines import band_pass, ideal_ratio_masks
+from model.baselines import (
+    Bins,
+    band_pass,
+    equalised,
+    ideal_ratio_masks,
+    less_scaled,
+    likeness,
+    static_eq,
+)
 from model.causal import CausalBSRoformer
 from model.filters import RATE_HZ
-from model.metrics import si_sdr_db
+from model.metrics import chunk_median_sdr_db, si_sdr_db
 from model.offline import separate
 from model.training.songs import STEM_NAMES, song
 from model.training.sources import Sources, load_library, to_float
@@ -21,8 +31,19 @@ from model.training.synth import Audio, frames_of
 UNSEEN_SEED = 9_000_001
 """Seed of the synthesised test songs; training takes its own from other seeds."""
 
+REAL, PHRASES, SYNTHETIC = "real", "phrases", "synthetic"
+"""The sets: multitracks, phrases over instrumentals, songs of the generator."""
+
+TRUE_PARTS = {name: (name,) for name in STEM_NAMES} | {"accompaniment": STEM_NAMES[1:]}
+"""What is scored, and the true stems that it is the sum of."""
+
+BASELINES = ("mixture", "band_pass", "static_eq", "oracle")
+BEST_DB = 100.0  # beyond this, either way, a score only says that floats are finite
 _SYNTHETIC_SONGS = 4
 _SECONDS = 30.0
+
+Row = dict[str, Any]
+"""`set`, `song`, `stem`, and for every system (baseline or model) its `si_sdr` and `sdr`, or None."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +53,39 @@ class HeldOutSong:
     name: str
     stems: Audio
     scored: tuple[str, ...]
+    kind: str = SYNTHETIC
+
+    @property
+    def mixture(self) -> Audio:
+        """[2, frames]."""
+        mixture: Audio = self.stems.sum(axis=0)
+        return mixture
+
+    @property
+    def seconds(self) -> float:
+        return int(self.stems.shape[-1]) / RATE_HZ
+
+    def truth(self, stem: str) -> Audio | None:
+        """One of TRUE_PARTS [2, frames]; None where it is not known for sure, or silent.
+
+        The accompaniment is known with the vocals, whatever is known of its parts; without vocals it is the
+        mixture itself, and not scored.
+        """
+        if stem == "accompaniment" and self.truth("vocals") is None:
+            return None
+        if stem in STEM_NAMES and stem not in self.scored:
+            return None
+        truth: Audio = self.stems[[STEM_NAMES.index(part) for part in TRUE_PARTS[stem]]].sum(axis=0)
+        return truth if truth.any() else None
+
+    def excerpt(self, seconds: float) -> HeldOutSong:
+        """The part of this length with the loudest vocals; the song itself where it is shorter."""
+        frames, step = frames_of(seconds), RATE_HZ
+        starts = range(0, self.stems.shape[-1] - frames + 1, step)
+        if len(starts) <= 1:
+            return replace(self, stems=self.stems[..., :frames])
+        start = max(starts, key=lambda at: float(np.square(self.stems[0, :, at : at + frames]).sum()))
+        return replace(self, stems=self.stems[..., start : start + frames])
 
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
@@ -56,7 +110,7 @@ def _recorded(sources: Sources) -> list[HeldOutSong]:
             if name in source.stems:
                 stems[place] = to_float(source.stems[name][:, : source.frames])
         scored = STEM_NAMES if source.complete else ("vocals", "drums")
-        songs.append(HeldOutSong(Path(source.name).name, stems, scored))
+        songs.append(HeldOutSong(Path(source.name).name, stems, scored, REAL))
     return songs
 
 
@@ -73,66 +127,108 @@ def _over_instrumentals(sources: Sources, seconds: float) -> list[HeldOutSong]:
         voice *= 0.8 * np.sqrt(np.mean(backing**2) / np.mean(voice**2))
         stems = np.zeros((4, *backing.shape), dtype=np.float32)
         stems[0], stems[3] = voice, backing
-        songs.append(HeldOutSong(f"phrases over instrumental {index}", stems, ("vocals",)))
+        songs.append(HeldOutSong(f"phrases over instrumental {index}", stems, ("vocals",), PHRASES))
     return songs
 
 
-def _row(name: str, stem: str, truth: Audio, estimates: dict[str, Audio | None]) -> dict[str, Any]:
-    scores = {
-        key: None if e is None else round(float(si_sdr_db(e, truth)), 2) for key, e in estimates.items()
-    }
-    return {"song": name, "stem": stem, **scores}
+def equalisers(songs: Sequence[HeldOutSong]) -> list[dict[str, Bins]]:
+    """For every song the gains by stem of the static EQ, fitted on all the other songs of the list.
+
+    A stem that no other song knows has none.
+    """
+    known = [
+        {stem: likeness(held_out.mixture, truth) for stem, truth in _truths(held_out).items()}
+        for held_out in songs
+    ]
+    fitted = []
+    for place in range(len(songs)):
+        others = known[:place] + known[place + 1 :]
+        by_stem = {stem: [song[stem] for song in others if stem in song] for stem in TRUE_PARTS}
+        fitted.append({stem: static_eq(found) for stem, found in by_stem.items() if found})
+    return fitted
 
 
-def score_song(model: CausalBSRoformer, held_out: HeldOutSong) -> list[dict[str, Any]]:
-    """One row per true stem and one for the accompaniment (all but vocals): SI-SDR in dB."""
-    mixture = held_out.stems.sum(axis=0)
-    estimates, ideal = separate(model, mixture), ideal_ratio_masks(mixture, held_out.stems)
-    rows = []
-    for place, stem in enumerate(STEM_NAMES):
-        truth = held_out.stems[place]
-        if stem in held_out.scored and np.any(truth):
-            candidates = {
-                "model": estimates[place],
-                "mixture": mixture,
-                "band_pass": band_pass(mixture, stem, RATE_HZ),
-                "oracle": ideal[place],
-            }
-            rows.append(_row(held_out.name, stem, truth, candidates))
-    backing = held_out.stems[1:].sum(axis=0)
-    candidates = {
-        "model": mixture - estimates[0],
+def _truths(held_out: HeldOutSong) -> dict[str, Audio]:
+    truths = {stem: held_out.truth(stem) for stem in TRUE_PARTS}
+    return {stem: truth for stem, truth in truths.items() if truth is not None}
+
+
+def scores_of(estimate: Audio | None, truth: Audio) -> dict[str, float | None] | None:
+    """SI-SDR of the whole and SDR (median over 1-s windows, as `stembridge evaluate` has it), in dB.
+
+    SDR counts the windows in which this stem sounds. None without an estimate.
+    """
+    if estimate is None:
+        return None
+    (median_db,) = chunk_median_sdr_db(estimate[None], truth[None], RATE_HZ)
+    return {"si_sdr": _rounded(float(si_sdr_db(estimate, truth))), "sdr": _rounded(float(median_db))}
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(max(-BEST_DB, min(BEST_DB, value)), 2)
+
+
+def estimates_of(model: CausalBSRoformer, mixture: Audio) -> dict[str, Audio]:
+    """What a model of four stems, or of vocals and the rest, gives for TRUE_PARTS.
+
+    The accompaniment of four stems is the mixture less the vocals.
+    """
+    found = dict(zip(model.config.stem_names, separate(model, mixture), strict=True))
+    if len(found) == 2:
+        (rest,) = (name for name in found if name != "vocals")
+        return {"vocals": found["vocals"], "accompaniment": found[rest]}
+    return found | {"accompaniment": mixture - found["vocals"]}
+
+
+def _baselines(held_out: HeldOutSong, stem: str, truth: Audio, ideal: Audio, gains: Bins | None) -> Row:
+    """Estimates of the baselines; the accompaniment's band-pass is the mixture less that of the vocals."""
+    mixture = held_out.mixture
+    band = band_pass(mixture, "vocals" if stem == "accompaniment" else stem, RATE_HZ)
+    if stem == "accompaniment" and band is not None:
+        band = less_scaled(mixture, band, truth)
+    parts = [STEM_NAMES.index(part) for part in TRUE_PARTS[stem]]
+    return {
         "mixture": mixture,
-        "band_pass": None,
-        "oracle": mixture - ideal[0],
+        "band_pass": band,
+        "static_eq": None if gains is None else equalised(mixture, gains, RATE_HZ),
+        "oracle": ideal[parts].sum(axis=0),
     }
-    rows.append(_row(held_out.name, "accompaniment", backing, candidates))
+
+
+def score_song(
+    models: Mapping[str, CausalBSRoformer], held_out: HeldOutSong, gains: Mapping[str, Bins]
+) -> list[Row]:
+    """One row per stem whose truth is known, the accompaniment (all but vocals) included."""
+    mixture = held_out.mixture
+    separated = {name: estimates_of(model, mixture) for name, model in models.items()}
+    ideal = ideal_ratio_masks(mixture, held_out.stems)
+    rows = []
+    for stem, truth in _truths(held_out).items():
+        guesses = _baselines(held_out, stem, truth, ideal, gains.get(stem))
+        guesses |= {name: found.get(stem) for name, found in separated.items()}
+        scores = {system: scores_of(guess, truth) for system, guess in guesses.items()}
+        rows.append({"set": held_out.kind, "song": held_out.name, "stem": stem, **scores})
     return rows
 
 
 def evaluate(
-    model: CausalBSRoformer,
-    songs: list[HeldOutSong],
-    progress: Callable[[str], None] = lambda name: None,
-) -> list[dict[str, Any]]:
-    """The score table: dicts with song, stem and SI-SDR in dB of model, mixture, band_pass and oracle.
+    models: Mapping[str, CausalBSRoformer],
+    songs: Sequence[HeldOutSong],
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """The score table of all models, by name, on all songs.
 
-    `band_pass` is None where no simple band describes a stem. Threads: one call per model at a time.
+    `progress` is told a line at first and before every song, with the time that is left. A system without an
+    estimate of a stem has None: no simple band describes drums or `other`.
+    Threads: one call per model at a time.
     """
-    rows = []
-    for held_out in songs:
-        progress(held_out.name)
-        rows += score_song(model, held_out)
+    rows: list[Row] = []
+    total, done = sum(held_out.seconds for held_out in songs), 0.0
+    progress(f"{len(songs)} songs, {total:.0f} s of audio: fitting the equaliser")
+    fitted, began = equalisers(songs), time.monotonic()
+    for number, (held_out, gains) in enumerate(zip(songs, fitted, strict=True), 1):
+        left = f", {(time.monotonic() - began) * (total / done - 1):.0f} s left" if done else ""
+        progress(f"{number}/{len(songs)} {held_out.name} ({held_out.seconds:.0f} s of audio){left}")
+        rows += score_song(models, held_out, gains)
+        done += held_out.seconds
     return rows
-
-
-def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """The score table for a model card."""
-    lines = ["| song | stem | model | mixture | band-pass | oracle mask |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        cells = [
-            f"{row[k]:.1f}" if row[k] is not None else "-"
-            for k in ("model", "mixture", "band_pass", "oracle")
-        ]
-        lines.append(f"| {row['song']} | {row['stem']} | {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""The dial's benchmark: the right network at every point, and a table and a picture of what came out."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from benchmarks.latency_quality import (
+    WHOLE_SONG,
+    Point,
+    as_markdown,
+    by_latency,
+    chosen,
+    load_of,
+    picture,
+    points_of,
+    write,
+)
+from model.config import WHOLE_SIGNAL
+from model.training.evaluate import PHRASES, REAL, HeldOutSong
+from model.training.songs import STEM_NAMES
+from tests.model.builders import SMALL_LIVE, random_model
+
+
+def dial():
+    config = dataclasses.replace(SMALL_LIVE, past_frames=32, look_aheads=(0, WHOLE_SIGNAL, 16, 2))
+    return random_model(config)
+
+
+def test_every_look_ahead_is_a_point_with_the_same_weights() -> None:
+    network = dial()
+    points = points_of(network)
+    assert [point.name for point in points] == ["20 ms", "40 ms", "180 ms", WHOLE_SONG]
+    assert [point.network.config.look_ahead_frames for point in points] == [0, 2, 16, WHOLE_SIGNAL]
+    for point in points:
+        weights = point.network.state_dict()
+        assert all(torch.equal(weights[name], weight) for name, weight in network.state_dict().items())
+    assert [point.name for point in points_of(random_model())] == ["20 ms"]
+
+
+def test_a_stage_profile_comes_first() -> None:
+    stage = Point("13 ms (stage)", random_model(dataclasses.replace(SMALL_LIVE, hop_frames=294)))
+    assert by_latency([*points_of(dial()), stage])[0] == stage
+
+
+def test_load_is_measured_where_the_network_streams() -> None:
+    points = points_of(dial())
+    assert 0 < load_of(points[1], 20)["load_p50"] <= load_of(points[1], 20)["load_max"]
+    assert load_of(points[-1], 20) is None
+
+
+def test_so_many_songs_of_every_set() -> None:
+    stems = np.ones((4, 2, 3 * 44_100), np.float32)
+    songs = [HeldOutSong(str(n), stems, STEM_NAMES, kind) for n, kind in enumerate([REAL] * 3 + [PHRASES])]
+    assert [(song.name, song.seconds) for song in chosen(songs, 2, 1.0)] == [("0", 1), ("1", 1), ("3", 1)]
+    assert len(chosen(songs, None, 1.0)) == 4
+
+
+def found():
+    def scores(value):
+        return None if value is None else {"si_sdr": value, "sdr": value}
+
+    points = [
+        {"name": "20 ms", "latency_ms": 20.0, "load": {"load_p50": 0.25, "load_p99": 0.5}},
+        {"name": WHOLE_SONG, "latency_ms": None, "load": None},
+    ]
+    means = [
+        {"set": REAL, "song": "real songs, mean of 2", "stem": "vocals", "mixture": scores(-6.0)}
+        | {"20 ms": scores(1.25), WHOLE_SONG: scores(3.5)},
+        {"set": REAL, "song": "real songs, mean of 2", "stem": "bass", "mixture": scores(2.0)}
+        | {"20 ms": None, WHOLE_SONG: scores(4.0)},
+    ]
+    return {"points": points, "means": means, "rows": [], "machine": "m"}
+
+
+def test_the_table_has_a_column_for_every_latency() -> None:
+    lines = as_markdown(found()).splitlines()
+    assert lines[0] == "| songs | stem | mixture | 20 ms | whole song |"
+    assert lines[2] == "| load p50 |  |  | 0.25 | - |"
+    assert lines[4] == "| real songs, mean of 2 | vocals | -6.0 | 1.2 | 3.5 |"
+    assert lines[5].endswith("| 2.0 | - | 4.0 |")
+
+
+def test_the_picture_has_a_panel_per_set_and_one_of_the_load(tmp_path) -> None:
+    scores, load = picture(found()).axes
+    assert [line.get_label() for line in scores.lines] == ["vocals", "bass"]
+    np.testing.assert_array_equal(scores.lines[0].get_xydata(), [(20, 1.25), (40, 3.5)])
+    np.testing.assert_array_equal(scores.lines[1].get_xydata(), [(40, 4.0)])
+    assert [list(line.get_ydata()) for line in load.lines] == [[0.25], [0.5]]
+    write(found(), tmp_path / "new")
+    assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".md", ".png"}

@@ -1,0 +1,274 @@
+"""Scores of held-out songs: what is compared, what is left out, what it amounts to, and who says so."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.baselines import band_pass
+from model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from model.config import CausalConfig
+from model.metrics import si_sdr_db
+from model.training import card
+from model.training.card import (
+    BEGIN,
+    END,
+    Release,
+    committed,
+    measured_load,
+    publish,
+    renew_section,
+    score,
+    trained,
+)
+from model.training.evaluate import (
+    BASELINES,
+    PHRASES,
+    REAL,
+    SYNTHETIC,
+    HeldOutSong,
+    equalisers,
+    estimates_of,
+    evaluate,
+    held_out_songs,
+)
+from model.training.score_tables import GATES, gate_lines, gates_of, means, readme_section, score_rows
+from model.training.songs import STEM_NAMES
+from tests.model.builders import SMALL_LIVE, random_model
+
+ROOT = Path(card.__file__).parents[2]
+WEIGHTS = ROOT / "model" / "weights"
+
+
+def held_out(seed=0, seconds=1.5, scored=STEM_NAMES, kind=SYNTHETIC):
+    """Noise in four octaves of its own each, so that filters can find it."""
+    rng = np.random.default_rng(seed)
+    stems = 0.1 * rng.standard_normal((4, 2, int(44_100 * seconds)))
+    spectrum, hz = np.fft.rfft(stems), np.fft.rfftfreq(stems.shape[-1], 1 / 44_100)
+    for stem, (low, high) in enumerate(((300, 6000), (6000, 20_000), (40, 200), (200, 300))):
+        spectrum[stem, :, (hz < low) | (hz > high)] = 0
+    return HeldOutSong(
+        f"song {seed}", np.fft.irfft(spectrum, stems.shape[-1]).astype(np.float32), scored, kind
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+@pytest.fixture(scope="module")
+def rows(model):
+    return evaluate(
+        {"a": model, "b": random_model()}, [held_out(0), held_out(1), held_out(2, scored=("vocals",))]
+    )
+
+
+def test_every_known_stem_is_scored_by_every_system(rows) -> None:
+    known = [*STEM_NAMES, "accompaniment"]
+    assert [row["stem"] for row in rows] == known + known + ["vocals", "accompaniment"]
+    assert {key for row in rows for key in row} == {"set", "song", "stem", "a", "b", *BASELINES}
+    assert all(row["band_pass"] is None for row in rows if row["stem"] in ("drums", "other"))
+    assert all(row["a"] == row["b"] for row in rows)
+
+
+def test_scores_are_those_of_the_metrics(rows, model) -> None:
+    song = held_out(0)
+    estimate = estimates_of(model, song.mixture)["vocals"]
+    assert rows[0]["a"]["si_sdr"] == pytest.approx(float(si_sdr_db(estimate, song.stems[0])), abs=0.006)
+    band = band_pass(song.mixture, "vocals", 44_100)
+    assert rows[0]["band_pass"]["si_sdr"] == pytest.approx(float(si_sdr_db(band, song.stems[0])), abs=0.006)
+
+
+def test_oracle_and_equaliser_hear_more_than_the_mixture(rows) -> None:
+    """Where stems lie apart in the spectrum, even an equaliser fitted on other songs takes them apart."""
+    for row in rows[:5]:
+        assert row["oracle"]["si_sdr"] > row["mixture"]["si_sdr"] + 10
+        assert row["static_eq"]["si_sdr"] > row["mixture"]["si_sdr"] + 6
+    assert rows[4]["stem"] == "accompaniment"
+    assert rows[4]["band_pass"]["si_sdr"] > rows[4]["mixture"]["si_sdr"] + 4
+
+
+def test_the_equaliser_never_sees_the_song_that_it_is_scored_on() -> None:
+    songs = [held_out(seed, 0.5) for seed in (0, 1, 2)]
+    changed = [held_out(7, 0.5), *songs[1:]]
+    for stem in STEM_NAMES:
+        np.testing.assert_array_equal(equalisers(songs)[0][stem], equalisers(changed)[0][stem])
+        assert not np.array_equal(equalisers(songs)[1][stem], equalisers(changed)[1][stem])
+    assert equalisers(songs[:1]) == [{}]
+
+
+def test_a_song_without_vocals_scores_no_accompaniment(model) -> None:
+    song = held_out()
+    song.stems[0] = 0.0
+    assert [row["stem"] for row in evaluate({"m": model}, [song])] == ["drums", "bass", "other"]
+
+
+def test_a_model_of_two_stems_is_scored_on_both(rows) -> None:
+    torch.manual_seed(0)
+    two = random_model(CausalConfig.from_dict(SMALL_LIVE.to_dict() | {"stem_names": ["vocals", "rest"]}))
+    found = evaluate({"two": two}, [held_out()])
+    assert [row["stem"] for row in found if row["two"]] == ["vocals", "accompaniment"]
+    assert [row["mixture"] for row in found] == [row["mixture"] for row in rows[:5]]
+
+
+def test_an_excerpt_is_where_the_voice_is_loudest() -> None:
+    song = held_out(seconds=3.0)
+    song.stems[0, :, :44_100] = 0.0
+    assert song.excerpt(2.0).stems.shape[-1] == 2 * 44_100
+    np.testing.assert_array_equal(song.excerpt(2.0).stems, song.stems[..., 44_100:])
+    np.testing.assert_array_equal(song.excerpt(9.0).stems, song.stems)
+
+
+def test_progress_says_what_is_left(model) -> None:
+    lines = []
+    evaluate({"m": model}, [held_out(0, 0.5), held_out(1, 0.5)], lines.append)
+    assert [line.split(" (")[0] for line in lines[1:]] == ["1/2 song 0", "2/2 song 1"]
+    assert lines[2].endswith(" s left")
+
+
+def row(kind, song, stem, model, **baselines):
+    """A row of SI-SDR figures; the others have no say in gates."""
+    values = {"mixture": 0.0, "band_pass": 0.0, "static_eq": 0.0, "oracle": 20.0, "m": model} | baselines
+    scores = {name: None if v is None else {"si_sdr": v, "sdr": v} for name, v in values.items()}
+    return {"set": kind, "song": song, "stem": stem, **scores}
+
+
+def met(rows):
+    return {gate["gate"].split(":")[0]: gate["met"] for gate in gates_of(rows, "m")}
+
+
+def test_gates_take_the_better_baseline_of_every_song() -> None:
+    """Gains of 5 and 1 dB over the better one: 3 in the mean."""
+    table = [
+        row(REAL, "x", "vocals", 5.0, mixture=0.0, band_pass=-9.0),
+        row(REAL, "y", "vocals", 2.0, mixture=-9.0, band_pass=1.0),
+    ]
+    assert met(table) == {"real songs, vocals": True}
+    table[1]["m"]["si_sdr"] = 1.9
+    assert met(table) == {"real songs, vocals": False}
+
+
+def test_a_gate_of_every_song_is_missed_by_one() -> None:
+    table = [row(REAL, "x", "vocals", 9.0), row(REAL, "y", "vocals", -0.1)]
+    assert met(table) == {"real songs, vocals": False}
+    assert gates_of(table, "m")[0]["worst_song"] == "y"
+    assert met([{**line, "set": SYNTHETIC} for line in table]) == {"synthetic songs, vocals": True}
+
+
+def test_every_gate_has_its_set_stem_and_baseline() -> None:
+    table = [
+        row(REAL, "x", "accompaniment", 1.6, band_pass=0.2),
+        row(SYNTHETIC, "s", "drums", 4.0, band_pass=None),
+        row(SYNTHETIC, "s", "bass", 4.0, band_pass=9.0),
+        row(PHRASES, "p", "vocals", -50.0),
+        row(SYNTHETIC, "s", "other", -50.0),
+    ]
+    assert met(table) == {
+        "real songs, accompaniment": False,
+        "synthetic songs, drums": True,
+        "synthetic songs, bass": True,
+    }
+    lines = gate_lines({"m": gates_of(table, "m")})
+    assert [line.split(",")[0] for line in lines] == ["m: short", "m: pass", "m: pass"]
+    assert len({str(gate) for gate in GATES}) == len(GATES)
+
+
+def test_means_are_by_set_and_need_every_song() -> None:
+    table = [row(REAL, "x", "vocals", 1.0), row(REAL, "y", "vocals", 2.0), row(PHRASES, "p", "vocals", 8.0)]
+    first, second = means(table)
+    assert (first["set"], first["m"]) == (REAL, {"si_sdr": 1.5, "sdr": 1.5})
+    assert second["m"]["si_sdr"] == 8.0
+    table[0]["m"] = None
+    assert means(table)[0]["m"] is None
+    assert means(table)[0]["mixture"] is not None
+
+
+def test_tables_have_a_line_for_every_row(rows) -> None:
+    lines = score_rows(rows, ["a", "b"]).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert {line.count("|") for line in lines} == {9}
+    figures = rows[0]["a"]
+    assert f"{figures['si_sdr']:.1f} / {figures['sdr']:.1f}" in lines[2]
+
+
+@pytest.fixture
+def weights(tmp_path, model):
+    """A folder of two published models, two folders below a README with markers."""
+    (tmp_path / "README.md").write_text(f"# before\n\n{BEGIN}\nold\n{END}\n\n# after\n")
+    folder = tmp_path / "model" / "weights"
+    releases = {"builtin-live": Release(model, 10, 0.5), "builtin-stage": Release(model, 20, 1.0)}
+    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), folder, 1.5)
+    return folder
+
+
+def test_publishing_writes_weights_card_scores_and_readme(weights, model) -> None:
+    table = json.loads((weights / "scores.json").read_text())
+    page = (weights.parents[1] / "README.md").read_text()
+    assert page.startswith("# before\n")
+    assert page.endswith(f"{END}\n\n# after\n")
+    assert readme_section(table) in page
+    assert "old" not in page
+    text = (weights / "MODEL_CARD.md").read_text()
+    assert "builtin-stage" in text and "20 steps" in text
+    network, own = load_checkpoint(weights / "builtin-live.safetensors")
+    assert "builtin-live" in own.text and "builtin-stage" not in own.text
+    for name, weight in model.state_dict().items():
+        assert torch.equal(network.state_dict()[name], weight), name
+
+
+def test_committed_models_are_scored_again_to_the_same(weights) -> None:
+    before = {path.name: path.read_bytes() for path in weights.iterdir()}
+    releases = committed(weights)
+    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), weights, 1.5)
+    assert {path.name: path.read_bytes() for path in weights.iterdir()} == before
+
+
+def test_weights_that_no_scores_know_are_refused_unless_replaced(weights, model) -> None:
+    save_checkpoint(weights / "builtin-new.safetensors", model, ModelCard("CC0-1.0", "test", "text"))
+    with pytest.raises(card.PublishError, match=r"builtin-new\.safetensors: not in scores\.json"):
+        committed(weights)
+    assert sorted(committed(weights, {"builtin-new"})) == ["builtin-live", "builtin-stage"]
+
+
+def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> None:
+    saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 100, "batch": 4}
+    torch.save(saved, tmp_path / "training.pt")
+    release = trained(tmp_path)
+    assert (release.steps, release.hours) == (100, pytest.approx(400 * 2.55 / 3600))
+    assert release.network.config == SMALL_LIVE
+    with pytest.raises(card.PublishError, match=r"training\.pt"):
+        trained(tmp_path / "missing")
+
+
+def test_a_load_counts_for_the_configuration_that_was_measured() -> None:
+    loads = {"m": {"config": SMALL_LIVE.to_dict(), "load_p50": 0.3}}
+    assert measured_load(loads, "m", SMALL_LIVE)["load_p50"] == 0.3
+    assert measured_load(loads, "m", CausalConfig()) is None
+    assert measured_load(loads, "other", SMALL_LIVE) is None
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path) -> None:
+    page = tmp_path / "README.md"
+    renew_section(page, "x")
+    assert not page.exists()
+    page.write_text(f"{BEGIN} but no end")
+    renew_section(page, "x")
+    assert page.read_text() == f"{BEGIN} but no end"
+
+
+def test_errors_are_one_line(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["card", "--audio", "none", "--weights", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        card.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_synthesised_songs_come_without_a_library(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("model.training.evaluate._SYNTHETIC_SONGS", 1)
+    (song,) = held_out_songs(None, tmp_path, seconds=1.0)
+    assert (song.kind, song.stems.shape) == (SYNTHETIC, (4, 2, 44_100))
