@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from host.errors import UserError, guarded
-from model.catalogue import Entry, imported_models, known_models, published_models
+from model.catalogue import Entry, canonical, imported_models, known_models, published_models
 
 NO_LICENCE = "none stated"
 UNLICENSED = (
@@ -235,7 +235,7 @@ def _row(name: str) -> dict[str, Any]:
 
 def _facts(model: str) -> dict[str, Any]:
     """All that is known of a model, from the catalogue and from its file. Errors: CatalogueError."""
-    entry, path = published_models().get(model), known_models().get(model)
+    entry, path = published_models().get(model), known_models().get(canonical(model))
     if entry is None and path is None:
         raise UserError(f"unknown model {model!r:.80}; see `stembridge models list`")
     facts: dict[str, Any] = {"id": model, "here": path is not None}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from host.doctor import Finding
 from host.settings import DEFAULT_ALLOWANCE_MS
-from model.catalogue import BUILTIN, SUFFIX, WEIGHTS
+from model.catalogue import builtin_models
+from model.profiles import DEFAULT_PROFILE
 
 COMFORTABLE_LOAD = 0.7
 """Up to here 99 of 100 hops leave room for everything else that the machine does."""
 
 MEASURED_S = 2.0
-DEFAULT_PROFILE = "live"
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,6 @@ class Advice:
     profile: str | None
     options: str
     why: str
-
-
-def profile_weights() -> dict[str, Path]:
-    """The profiles that are installed, by name."""
-    paths = sorted(WEIGHTS.glob(f"{BUILTIN}-*{SUFFIX}"))
-    return {path.stem.removeprefix(f"{BUILTIN}-"): path for path in paths}
 
 
 def measure(name: str, path: Path) -> ProfileSpeed:
@@ -110,7 +104,7 @@ def findings() -> list[Finding]:
     Threads: as `measure`.
     """
     speeds, rows = [], []
-    for name, path in profile_weights().items():
+    for name, path in builtin_models().items():
         try:
             speed = measure(name, path)
         except (ValueError, RuntimeError, OSError) as error:

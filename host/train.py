@@ -22,14 +22,15 @@ from rich.progress import (
 from host.errors import guarded
 from host.options import device_option, json_option
 from host.progress import stderr_console
+from model.profiles import TRAINABLE
+from model.training.mix import parse_mix
+from model.training.recipe import PRECISIONS, RECIPES, Recipe
 
 if TYPE_CHECKING:
     from model.config import CausalConfig
-    from model.training.recipe import Recipe
     from model.training.settings import TrainSettings
 
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
-PROFILES = ("stage", "live", "studio", "dial")
 RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
 _PATH = click.Path(path_type=Path, file_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -41,7 +42,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--songs", "songs_dir", type=_FOLDER, help="Folder of songs as vocals/drums/bass/other files.")
 @click.option(
     "--profile",
-    type=click.Choice(PROFILES),
+    type=click.Choice(list(TRAINABLE)),
     help="What to train; `live` by default. dial: one network for many look-aheads, drawn per batch.",
 )
 @click.option(
@@ -51,7 +52,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--minutes", type=click.FloatRange(0), help="Stop after this time; --resume goes on.")
 @click.option(
     "--recipe",
-    type=click.Choice(["own", "published"]),
+    type=click.Choice(list(RECIPES)),
     help="own (default): cheap, for a CPU; published: that of arXiv 2309.02612. Options below change it.",
 )
 @click.option("--steps", type=int, help="Steps in all; they shape the learning rate.")
@@ -68,10 +69,13 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     type=click.Choice(["own", "published"]),
     help="own: all kinds of recordings and synthesis; published: stems of any songs and places, +-3 dB.",
 )
-@click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of the transformers; all else is FP32."
+    "--mix",
+    metavar="KIND=RATIO,...",
+    help="Of what `own` items consist, such as recorded=0.6,speech=0.",
 )
+@click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")
 @click.option("--seed", type=int, help="Which items are drawn.")
 @device_option
 @click.option("--threads", type=int, default=1, show_default=True, help="CPU threads of the network.")
@@ -134,17 +138,16 @@ def train_settings(chosen: dict[str, Any]) -> TrainSettings:
     recipe = _recipe(base, given.pop("recipe", None), changes)
     config = _config(base, given.pop("profile", None), given.get("init"))
     given["device"] = torch_device(given["device"])
+    if "mix" in given:
+        given["mix"] = parse_mix(given["mix"])
     return dataclasses.replace(base, **given, recipe=recipe, config=config)
 
 
 def _recipe(base: TrainSettings, name: str | None, changes: dict[str, Any]) -> Recipe:
-    from model.training.recipe import RECIPES
-
     return dataclasses.replace(RECIPES[name] if name else base.recipe, **changes)
 
 
 def _config(base: TrainSettings, profile: str | None, init: str | None) -> CausalConfig:
-    from model.profiles import TRAINABLE
     from model.training.starting import configuration_from
 
     framing = TRAINABLE[profile] if profile else None

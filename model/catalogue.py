@@ -1,4 +1,4 @@
-"""Models by name: the built-in one, those that were imported here, and the published ones that can be."""
+"""Models by name: built-in profiles, those that were imported here, and published ones that can be."""
 
 import functools
 import os
@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.profiles import DEFAULT_PROFILE, PROFILES
+
 WEIGHTS = Path(__file__).parent / "weights"
 PUBLISHED = Path(__file__).parent / "catalogue.toml"
 BUILTIN = "builtin"
+"""Another name of the default profile."""
 SUFFIX = ".safetensors"
 FOLDER_VARIABLE = "STEMBRIDGE_MODELS"
-RESERVED = {BUILTIN, "signature"}
+RESERVED = {BUILTIN, "signature", *PROFILES}
 DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")
 """File names that mean devices on Windows, whatever follows their first dot."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
@@ -96,23 +99,35 @@ def imported_models() -> dict[str, Path]:
     }
 
 
+def builtin_models() -> dict[str, Path]:
+    """The profiles whose weights (builtin-NAME.safetensors) are installed, by name; the default one first."""
+    files = ((name, WEIGHTS / f"{BUILTIN}-{name}{SUFFIX}") for name in (DEFAULT_PROFILE, *PROFILES))
+    return {name: path for name, path in files if path.is_file()}
+
+
 def known_models() -> dict[str, Path]:
-    """Model ids that can be used at once, and their checkpoints; the built-in one where it is installed."""
-    weights = sorted(WEIGHTS.glob(f"*{SUFFIX}"))
-    return ({BUILTIN: weights[-1]} if weights else {}) | imported_models()
+    """Model ids that can be used at once, and their checkpoints."""
+    return imported_models() | builtin_models()
+
+
+def canonical(model: str) -> str:
+    """The id that `known_models` has."""
+    return DEFAULT_PROFILE if model == BUILTIN else model
 
 
 def resolve(model: str) -> Path:
     """The checkpoint of a model id, or of a path that ends in .safetensors. Raises CatalogueError."""
-    known = known_models()
-    if model in known:
-        return known[model]
+    known, name = known_models(), canonical(model)
+    if name in known:
+        return known[name]
     if model.endswith(SUFFIX):
         return Path(model)
     if model in published_models():
         raise CatalogueError(f"model {model!r} is not here yet; get it with `stembridge models pull {model}`")
-    names = ", ".join(known) or f"none ({BUILTIN!r} has no weights in this installation)"
+    problem = f"unknown model {model!r:.80}"
+    if name in PROFILES:
+        problem = f"profile {name!r} has no weights in this installation"
     raise CatalogueError(
-        f"unknown model {model!r:.80}; known are: {names}; or give a path to a {SUFFIX} file,"
+        f"{problem}; known are: {', '.join(known) or 'none'}; or give a path to a {SUFFIX} file,"
         " or see `stembridge models list`"
     )

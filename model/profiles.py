@@ -17,6 +17,8 @@ stand in for the other at the same latency; and of the 8192 frames that a studio
 for buffers, resampling and plugins.
 """
 
+DEFAULT_PROFILE = "live"
+
 DIAL = CausalConfig(look_aheads=(0, 2, 4, 8, 16, WHOLE_SIGNAL))
 """One network for every point between latency and quality; `with_look_ahead` chooses one."""
 

@@ -215,6 +215,7 @@ NAMES = [
     "A",
     "a b",
     "builtin",
+    "studio",
     "signature",
     "x.safetensors",
     "-a",

@@ -7,8 +7,11 @@ import pytest
 
 from host import speed
 from host.hop_times import summary, time_hops
-from host.speed import ProfileSpeed, findings, measure, profile_weights, recommend
+from host.speed import ProfileSpeed, findings, measure, recommend
+from model import catalogue
+from model.catalogue import builtin_models
 from model.checkpoint import ModelCard, save_checkpoint
+from model.profiles import DEFAULT_PROFILE
 from streaming.separator import SignatureSeparator
 from tests.model.builders import random_model
 
@@ -65,7 +68,7 @@ def test_every_hop_is_separated_once() -> None:
 def test_installed_profiles_are_measured_and_advised(monkeypatch, tmp_path) -> None:
     save_checkpoint(tmp_path / "builtin-live.safetensors", random_model(), ModelCard("CC0-1.0", "test", ""))
     (tmp_path / "builtin-stage.safetensors").write_bytes(b"broken")
-    monkeypatch.setattr(speed, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     monkeypatch.setattr(speed, "MEASURED_S", 0.1)
     rows = {row.name: row for row in findings()}
     assert list(rows) == ["speed: live", "speed: stage", "recommended profile"]
@@ -77,13 +80,13 @@ def test_installed_profiles_are_measured_and_advised(monkeypatch, tmp_path) -> N
 
 
 def test_without_weights_nothing_is_said(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(speed, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     assert findings() == []
 
 
 def test_the_default_profile_is_installed() -> None:
-    assert speed.DEFAULT_PROFILE in profile_weights()
-    assert all(isinstance(path, Path) and path.is_file() for path in profile_weights().values())
+    assert DEFAULT_PROFILE in builtin_models()
+    assert all(isinstance(path, Path) and path.is_file() for path in builtin_models().values())
 
 
 def test_paced_hops_are_measured_for_the_time_that_was_set(monkeypatch) -> None:
@@ -95,6 +98,6 @@ def test_paced_hops_are_measured_for_the_time_that_was_set(monkeypatch) -> None:
 
     monkeypatch.setattr("host.hop_times.time_hops", times)
     monkeypatch.setattr(speed, "MEASURED_S", 3.0)
-    found = measure("live", profile_weights()["live"])
+    found = measure("live", builtin_models()["live"])
     assert counted == [(441, 300, True)]
     assert (found.load_p50, found.load_p99) == (0.4, 0.4)

@@ -17,7 +17,7 @@ from model.catalogue import CatalogueError
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, load_model, save_checkpoint
 from model.config import RoformerConfig
 from model.roformer import build
-from tests.model.builders import random_model
+from tests.model.builders import random_model, small
 
 CARD = ModelCard("CC0-1.0", "trained by a test", "# A card\n\nMore than one line, with ünïcode.")
 Metadata = dict[str, str]
@@ -106,18 +106,34 @@ def test_a_truncated_file_and_a_missing_one_are_refused(path: Path, tmp_path: Pa
             load_checkpoint(missing)
 
 
-def test_catalogue_loads_the_built_in_model_and_paths(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def installed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation with the default profile alone."""
+    path.rename(path.parent / "builtin-live.safetensors")
     monkeypatch.setattr(catalogue, "WEIGHTS", path.parent)
-    assert load_model()[1] == load_model(str(path))[1] == CARD
+    return path.parent
 
 
-def test_catalogue_lists_what_it_knows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "WEIGHTS", path.parent)
-    with pytest.raises(CatalogueError, match="unknown model 'htdemucs'; known are: builtin;") as caught:
+def test_catalogue_loads_profiles_and_paths(installed: Path) -> None:
+    path = str(installed / "builtin-live.safetensors")
+    assert all(load_model(model)[1] == CARD for model in ("builtin", "live", path))
+
+
+def test_a_profile_is_there_as_soon_as_its_weights_are(installed: Path) -> None:
+    with pytest.raises(
+        CatalogueError, match=r"'stage' has no weights in this installation; known are: live;"
+    ):
+        load_model("stage")
+    save_checkpoint(installed / "builtin-stage.safetensors", random_model(small("stage")), CARD)
+    assert load_model("stage")[0].config.latency_frames == 588
+
+
+def test_catalogue_lists_what_it_knows(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CatalogueError, match="unknown model 'htdemucs'; known are: live;") as caught:
         load_model("htdemucs")
     assert "\n" not in str(caught.value)
-    monkeypatch.setattr(catalogue, "WEIGHTS", path.parent / "nowhere")
-    with pytest.raises(CatalogueError, match="no weights in this installation"):
+    monkeypatch.setattr(catalogue, "WEIGHTS", installed / "nowhere")
+    with pytest.raises(CatalogueError, match="'live' has no weights in this installation; known are: none;"):
         load_model()
 
 
