@@ -1,21 +1,43 @@
 """`stembridge train` makes weights that every other command takes, and goes on where it stopped."""
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
 from click.testing import CliRunner, Result
+from pedalboard.io import AudioFile
 
 from host.train import train
+from host.training_log import TrainingLog
 from model.header import read_header
+from model.profiles import TRAINABLE
+from model.training.train import Progress
+
+SMALL = ["--batch", "1", "--steps", "2", "--item-s", "0.2", "--device", "cpu", "--validate-every", "0"]
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """A folder with one song: what is recorded needs no rendering."""
+    rng = np.random.default_rng(0)
+    for name in ("vocals", "drums", "bass", "other"):
+        path = tmp_path / "songs" / "one" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with AudioFile(str(path), "w", 44_100, 2) as file:
+            file.write(0.1 * rng.standard_normal((2, 5 * 44_100)).astype(np.float32))
+    return tmp_path / "songs"
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(train, ["--batch", "1", "--steps", "2", *arguments])
+    return CliRunner().invoke(train, [*SMALL, *arguments])
 
 
-def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path) -> None:
-    out = ["--out", str(tmp_path), "--json"]
-    stopped = run(*out, "--minutes", "0.001")
+def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path, songs: Path) -> None:
+    out = ["--out", str(tmp_path), "--songs", str(songs), "--items", "published", "--json"]
+    stopped = run(*out, "--minutes", "0.001", "--profile", "stage", "--dropout", "0.1")
     assert json.loads(stopped.stdout)["steps"] == 1
     finished = run(*out, "--resume")
     assert json.loads(finished.stdout) == {
@@ -24,8 +46,11 @@ def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path) -> None:
         "of": 2,
     }
     config, card = read_header(tmp_path / "model.safetensors")
-    assert config.stem_names == ("vocals", "drums", "bass", "other")
+    assert config == TRAINABLE["stage"]
     assert card.text
+    saved = torch.load(tmp_path / "training.pt", weights_only=True)
+    assert saved["recipe"]["dropout"] == 0.1  # not given again, and kept
+    assert [row["step"] for row in table(tmp_path)] == ["1", "2"]
 
 
 def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
@@ -34,3 +59,45 @@ def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "resume" in refused.stderr
     assert (tmp_path / "training.pt").read_bytes() == b"hours of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dropout", "1.5"], "dropout must be"),
+        (["--init", "no-such-model"], "no-such-model"),
+        (["--resume"], "nothing to resume"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    refused = run("--out", str(tmp_path), *arguments)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def log(folder: Path, steps: range) -> None:
+    with TrainingLog(folder, print) as training_log:
+        for step in steps:
+            validation = 2.0 / step if step % 2 == 0 else None
+            training_log.take(Progress(step, 9, 3.0 / step, 0.0, 1e-3, validation))
+
+
+def test_the_log_of_a_resumed_training_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
+    log(tmp_path, range(1, 6))
+    log(tmp_path, range(4, 8))  # steps 4 and 5 were made, but not saved
+    assert [int(row["step"]) for row in table(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["validation"] for row in table(tmp_path)][:4] == ["", "1", "", "0.5"]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "logs").glob("events*"))
+
+
+def test_nothing_is_written_before_the_first_report(tmp_path: Path) -> None:
+    log(tmp_path, range(0))
+    assert not list(tmp_path.iterdir())
