@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 
 from host.launch import launch_early
-from host.models import from_anywhere
+from host.models import PLAIN, separator_options
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def one_start(model: str) -> None:
     """Run in a child: print once the first stem is there."""
-    launch_early("host.separator_process", json.dumps({"model": from_anywhere(model)}))  # as the commands do
+    launch_early("host.separator_process", json.dumps(separator_options(model, PLAIN)))  # as the commands do
     import numpy as np
 
     from host.app import BlockRange, Bridge

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from host.audio_device import AudioDevice, DeviceState
 from host.child import Message
-from host.models import SeparatorFacts, describe, from_anywhere
+from host.models import SeparatorFacts, describe, separator_options
 from host.plugins import Chain, Chains, load_chains
 from host.portaudio import DeviceError, engine_callback
 from host.registry import Registry
@@ -115,7 +115,7 @@ class Bridge:
         control: tuple[str, int] | None = None,
     ) -> None:
         self.settings, self.rate_hz, self._on_event = settings, rate_hz, on_event
-        self.facts = describe(settings.model, rate_hz)
+        self.facts = describe(settings.model, rate_hz, settings.execution)
         self.chains: Chains = load_chains(settings.chains, self.facts.stem_names) if settings.chains else {}
         self.held_frames = held_frames(self.chains, self.facts, rate_hz)
         controls = self._controls()
@@ -149,7 +149,8 @@ class Bridge:
         return registry.record()
 
     def _make_children(self, control: tuple[str, int] | None) -> list[Child]:
-        children = [self._child("separator", SEPARATOR, {"model": from_anywhere(self.settings.model)})]
+        model = separator_options(self.settings.model, self.settings.execution)
+        children = [self._child("separator", SEPARATOR, model)]
         if self.chains:
             children.append(self._child("plugin", PLUGINS, {"chains": self.chains}))
         if control is not None:

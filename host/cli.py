@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +17,7 @@ import click
 
 from host.errors import INTERRUPTED, UsageLine
 from host.launch import dismiss_early, launch_early
-from host.models import DEFAULT_MODEL, from_anywhere
+from host.models import DEFAULT_MODEL, Execution, separator_options
 
 COMMANDS = {
     "demo": ("host.demo:demo", "Hear and measure a separation of the bundled song in real time."),
@@ -49,9 +50,12 @@ def _launch_separator(arguments: list[str]) -> None:
         return
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    for field in fields(Execution):
+        parser.add_argument(f"--{field.name}", default=field.default)
     with contextlib.suppress(ValueError, argparse.ArgumentError):  # the command itself says what is wrong
-        model = from_anywhere(parser.parse_known_args(arguments[1:])[0].model)
-        launch_early("host.separator_process", json.dumps({"model": model}))
+        chosen = vars(parser.parse_known_args(arguments[1:])[0])
+        options = separator_options(chosen.pop("model"), Execution(**chosen))
+        launch_early("host.separator_process", json.dumps(options))
 
 
 class LazyGroup(click.Group):

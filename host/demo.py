@@ -17,7 +17,8 @@ from rich.table import Table
 from host.assets import demo_stem_files
 from host.audio_files import read_audio, write_audio
 from host.errors import guarded
-from host.options import allowance_option, chain_option, json_option, model_option
+from host.models import Execution
+from host.options import allowance_option, chain_option, execution_options, json_option, model_option
 from host.outputs import results_folder, write_text
 from host.presets import PRESETS
 from host.progress import bar_with_meters, stderr_console
@@ -29,6 +30,9 @@ from streaming.separator import Audio
 
 if TYPE_CHECKING:  # compiled on first import, which should not hold up --help
     from host.take import Performance, Take
+
+
+MIXDOWN = "What the engine plays with this preset."
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def load_song(seconds: float | None = None) -> Song:
     help="Where sounds and report.html go.",
 )
 @model_option
+@execution_options
 @chain_option
 @click.option(
     "--preset",
@@ -92,6 +97,7 @@ def demo(
     allowance_ms: float,
     seconds: float | None,
     as_json: bool,
+    **execution: Any,
 ) -> None:
     """Play a bundled song through the live engine in real time, and measure it. Needs no sound card.
 
@@ -108,7 +114,9 @@ def demo(
     same compiled mixing law. Hops that came too late to be heard are counted, and are in the files all the
     same. The folder gets mix.wav, STEM.wav, PRESET.wav and report.html.
     """
-    settings = EngineSettings(model=model, allowance_ms=allowance_ms, chains=chain)
+    settings = EngineSettings(
+        model=model, allowance_ms=allowance_ms, chains=chain, execution=Execution(**execution)
+    )
     with results_folder(out):
         song = load_song(seconds)
         take, sounds = play_and_render(settings, song, block, preset)
@@ -117,7 +125,7 @@ def demo(
         for name, path in paths.items():
             write_audio(path, sounds[name], song.rate_hz)
         page = out / "report.html"
-        write_report(page, measures, take, sounds)
+        write_report(page, measures, take, sounds, song)
     where = {"files": {name: str(path) for name, path in paths.items()}, "report": str(page)}
     if as_json:
         click.echo(json.dumps({**measures, **where}))
@@ -219,15 +227,16 @@ def measure(take: Take, song: Song) -> dict[str, Any]:
     }
 
 
-def write_report(path: Path, measures: dict[str, Any], take: Take, sounds: dict[str, Audio]) -> None:
+def write_report(
+    path: Path, measures: dict[str, Any], take: Take, sounds: dict[str, Audio], song: Song
+) -> None:
     """Write report.html. Errors: OutputError."""
     from host.report import Sound, build_report  # matplotlib takes a second to import
 
     stems = set(take.spec.stem_names)
     notes = {"mix": "What went in."} | dict.fromkeys(stems, "What came out as this stem.")
     tracks = [
-        Sound(name, notes.get(name, "What the engine plays with this preset."), audio)
-        for name, audio in sounds.items()
+        Sound(name, notes.get(name, MIXDOWN), audio, song.stems.get(name)) for name, audio in sounds.items()
     ]
     write_text(path, build_report(measures, take.budget, take.times.loads, tracks))
 

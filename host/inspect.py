@@ -10,12 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from host.errors import guarded
-from host.options import allowance_option, chain_option, json_option, model_option, reserve_option
+from host.options import (
+    allowance_option,
+    chain_option,
+    framing_option,
+    json_option,
+    model_option,
+    reserve_option,
+)
 from host.settings import UNKNOWN_BLOCK_FRAMES, EngineSettings
 
 
 @click.command(short_help="Show where the latency comes from, item by item.")
 @model_option
+@framing_option
 @click.option("--rate", type=int, default=44100, show_default=True, help="Sample rate in Hz.")
 @click.option(
     "--block",
@@ -30,6 +38,7 @@ from host.settings import UNKNOWN_BLOCK_FRAMES, EngineSettings
 @guarded
 def latency(
     model: str,
+    framing: str | None,
     rate: int,
     block: int,
     allowance_ms: float,
@@ -48,13 +57,13 @@ def latency(
       stembridge latency --block 256 --rate 48000 --allowance-ms 5 --json
     """
     from host.app import BlockRange, held_frames, latency_budget
-    from host.models import describe
+    from host.models import Execution, describe
     from host.plugins import load_chains
 
     settings = EngineSettings(
         model=model, allowance_ms=allowance_ms, chains=chain, reserve_frames=reserve_frames
     )
-    facts = describe(model, rate)
+    facts = describe(model, rate, Execution(framing))
     blocks = BlockRange(block, block) if block > 0 else BlockRange(1, UNKNOWN_BLOCK_FRAMES)
     chains = load_chains(chain, facts.stem_names) if chain else {}
     budget = latency_budget(settings, facts, rate, blocks, held_frames(chains, facts, rate))

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -15,7 +16,8 @@ from rich.live import Live
 from host.app import LiveApp
 from host.control_process import read_status
 from host.errors import guarded, one_line
-from host.options import allowance_option, chain_option, model_option, reserve_option
+from host.models import Execution
+from host.options import allowance_option, chain_option, execution_options, model_option, reserve_option
 from host.osc import DEFAULT_HOST, DEFAULT_PORT, is_loopback
 from host.portaudio import StreamSettings
 from host.presets import PRESETS
@@ -59,6 +61,7 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
     "--out-channels", default="1,2", show_default=True, callback=channel_numbers, help="Output channels."
 )
 @model_option
+@execution_options
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Start with these mutes and solos.")
 @click.option(
     "--fallback",
@@ -149,6 +152,7 @@ def live_settings(chosen: dict[str, Any]) -> LiveSettings:
         allowance_ms=chosen["allowance_ms"],
         chains=chosen["chain"],
         reserve_frames=chosen["reserve_frames"],
+        execution=Execution(**{field.name: chosen[field.name] for field in fields(Execution)}),
     )
     return LiveSettings(engine, stream, chosen["callback"], chosen["osc_host"], chosen["osc_port"])
 

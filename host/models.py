@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from model.catalogue import resolve
-from model.config import CausalConfig
+from model.config import CausalConfig, RoformerConfig
 from model.header import read_header
+from model.window_framing import framing_for
 from streaming.separator import Separator, SignatureSeparator
+
+if TYPE_CHECKING:
+    from model.precision import Precision
 
 DEFAULT_MODEL = "builtin"
 SIGNATURE = "signature"
+DEFAULT_FRAMING = "gpu"
 SIGNATURE_HOP = 441  # frames at 44.1 kHz; whole at every usual rate
 
 
 class ModelError(ValueError):
     """A model that cannot do what was asked of it; one line says what to do instead."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a model is run live. A causal one has its own framing and takes one CPU core.
+
+    `framing`: "gpu", "studio" or WINDOW/HOP/LOOK-AHEAD/FADE in frames of the model; None is "gpu".
+    `graphs` "on": on a GPU, capture the work of a hop once and replay it.
+    """
+
+    framing: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "auto"
+    graphs: Literal["on", "off"] = "on"
+
+
+PLAIN = Execution()
 
 
 @dataclass(frozen=True)
@@ -29,10 +52,11 @@ class SeparatorFacts:
     latency_frames: int
 
 
-def open_separator(model: str, rate_hz: int) -> Separator:
+def open_separator(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separator:
     """The separator called `model` (an id of the catalogue, a file, or `signature`), working at `rate_hz`.
 
-    Errors: CatalogueError, CheckpointError, ModelError, ResamplingError; each one line.
+    Errors: CatalogueError, CheckpointError, ConfigError, ModelError, PrecisionError, ResamplingError,
+    SeparateError; each one line.
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
@@ -41,16 +65,28 @@ def open_separator(model: str, rate_hz: int) -> Separator:
     from model.separators import CausalSeparator
 
     network = load_model(model)[0]
-    if not isinstance(network, CausalBSRoformer):
-        raise _hears_ahead(model)
-    return at_rate(CausalSeparator(network), rate_hz)
+    if isinstance(network, CausalBSRoformer):
+        _require_plain(model, execution)
+        return at_rate(CausalSeparator(network), rate_hz)
+    return at_rate(_windowed(network, execution), rate_hz)
 
 
-def _hears_ahead(model: str) -> ModelError:
-    return ModelError(
-        f"model {model!r} needs the sound that is still to come: use it with"
-        f" `stembridge separate --model {model}`; live runs take causal models such as 'builtin'"
-    )
+def _windowed(network: Any, execution: Execution) -> Separator:
+    from host.renderers import torch_device
+    from model.windowed import WindowedSeparator
+
+    framing = framing_for(network.config, execution.framing or DEFAULT_FRAMING)
+    device = torch_device(execution.device)
+    return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
+
+
+def _require_plain(model: str, execution: Execution) -> None:
+    """Errors: ModelError where a causal model is asked for what only windows have."""
+    if replace(execution, device="auto", graphs="on") != PLAIN or execution.device == "cuda":
+        raise ModelError(
+            f"model {model!r} is causal: it has its own framing and runs in FP32 on one CPU core;"
+            " leave out --framing, --precision and --device cuda"
+        )
 
 
 def at_rate(separator: Separator, rate_hz: int) -> Separator:
@@ -73,12 +109,20 @@ def from_anywhere(model: str) -> str:
     return model if model == SIGNATURE else str(resolve(model).resolve())
 
 
-def describe(model: str, rate_hz: int) -> SeparatorFacts:
+def separator_options(model: str, execution: Execution) -> dict[str, Any]:
+    """What the separator process is told: the same for the same choice, wherever it is made."""
+    return {"model": from_anywhere(model), "execution": asdict(execution)}
+
+
+def describe(model: str, rate_hz: int, execution: Execution = PLAIN) -> SeparatorFacts:
     """The facts of a separator from its file's header, without torch. Errors as `open_separator`.
 
     A signature separator of the same framing stands in for the model.
     """
-    framed = signature_separator(rate_hz) if model == SIGNATURE else at_rate(_framed_like(model), rate_hz)
+    if model == SIGNATURE:
+        framed: Separator = signature_separator(rate_hz)
+    else:
+        framed = at_rate(_framed_like(model, execution), rate_hz)
     return SeparatorFacts(
         label=model,
         stem_names=framed.stem_names,
@@ -88,10 +132,20 @@ def describe(model: str, rate_hz: int) -> SeparatorFacts:
     )
 
 
-def _framed_like(model: str) -> SignatureSeparator:
+def _framed_like(model: str, execution: Execution) -> SignatureSeparator:
     config, _card = read_header(resolve(model))
-    if not isinstance(config, CausalConfig):
-        raise _hears_ahead(model)
+    if isinstance(config, CausalConfig):
+        _require_plain(model, execution)
+        return _signature_like(config, config.hop_frames, config.latency_frames)
+    framing = framing_for(config, execution.framing or DEFAULT_FRAMING)
+    framed = _signature_like(config, framing.hop_frames, framing.latency_frames)
+    framed.window_frames = framing.window_frames
+    return framed
+
+
+def _signature_like(
+    config: CausalConfig | RoformerConfig, hop_frames: int, latency_frames: int
+) -> SignatureSeparator:
     return SignatureSeparator(
-        config.sample_rate_hz, config.stem_names, config.hop_frames, config.latency_frames, config.channels
+        config.sample_rate_hz, config.stem_names, hop_frames, latency_frames, config.channels
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import click
 
 from host.models import DEFAULT_MODEL
 from host.settings import DEFAULT_ALLOWANCE_MS
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 DEVICES = ("cpu", "cuda", "auto")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -29,6 +35,35 @@ device_option = click.option(
     show_default=True,
     help="Where the model runs; auto takes a GPU where there is one.",
 )
+framing_option = click.option(
+    "--framing",
+    metavar="NAME|W/H/A/X",
+    help="Of published models: gpu (windows of 2 s, 100 ms latency), studio (4 s, 210 ms), or"
+    " window/hop/look-ahead/fade in frames; gpu by default.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Of a model's products; auto is fp16 on a GPU, fp32 elsewhere.",
+)
+graphs_option = click.option(
+    "--graphs",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="On a GPU: capture a hop's work once and replay it.",
+)
+
+
+def execution_options(command: Callable[P, R]) -> Callable[P, R]:
+    """How a model is run live: the fields of `host.models.Execution`."""
+    for option in (graphs_option, precision_option, device_option, framing_option):
+        command = option(command)
+    return command
+
+
 chain_option = click.option(
     "--chain", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with effects per stem."
 )

@@ -44,7 +44,8 @@ def render_mix(
     Threads: any.
     """
     mixed = np.empty_like(dry)
-    with scratch_session(replace(spec, capacity_frames=4 * max(block_frames, PIECE_FRAMES))) as session:
+    capacity_frames = 4 * max(block_frames, spec.hop_frames, PIECE_FRAMES)
+    with scratch_session(replace(spec, capacity_frames=capacity_frames)) as session:
         session.controls.publish(controls)
         session.plan.publish(_plan_without_latency())
         engine = Engine(session)

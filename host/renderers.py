@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from model.precision import Precision
 
 RECIPES = ("msst", "paper")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 DEFAULT_OVERLAP = 4
 
 

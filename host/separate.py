@@ -14,10 +14,10 @@ import click
 from host.errors import USER_ERROR, complain, guarded, is_expected, one_line
 from host.library import Job, LibraryError, Outcome, assign_folders, find_inputs, finished
 from host.models import from_anywhere
-from host.options import device_option, json_option, model_option, stems_option
+from host.options import device_option, json_option, model_option, precision_option, stems_option
 from host.outputs import writable_folder
 from host.progress import LibraryBars, library_bars
-from host.renderers import DEFAULT_OVERLAP, PRECISIONS, RECIPES, Quality, SeparateError
+from host.renderers import DEFAULT_OVERLAP, RECIPES, Quality, SeparateError
 from host.staging import remove_abandoned
 from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 
@@ -62,13 +62,7 @@ from host.stem_files import BIT_CHOICES, Order, StemFormat, separate_file
 @click.option(
     "--tta", is_flag=True, help="Average with channels swapped and polarity turned; 3 times as slow."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="Of layers and attention; auto is fp16 on a GPU, else fp32.",
-)
+@precision_option
 @click.option(
     "--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Chunks computed at a time."
 )

@@ -1,7 +1,7 @@
 """The process in which the model works: the dry timeline in, the raw stem timelines out.
 
-Run as `python -m host.separator_process JSON` with `{"model": ...}`; stdin's first line names the session,
-its end ends the process. Prints the events `ready` and `error` (reason).
+Run as `python -m host.separator_process JSON` with `host.models.separator_options`; stdin's first line names
+the session, its end ends the process. Prints the events `ready` and `error` (reason).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 
 from host.child import Message, emit, raise_priority, read_messages, run_child
-from host.models import SIGNATURE, open_separator
+from host.models import SIGNATURE, Execution, open_separator
 from streaming.session import Session
 from streaming.worker import PATIENCE_HOPS, HopWorker, compile_loop, run
 
@@ -35,7 +35,8 @@ def separate(session: Session, options: Message) -> None:
     """Warm the separator up, say so, and work until stdin ends."""
     left = threading.Event()
     read_messages(lambda message: None, left.set, sys.stdin)
-    stage = open_separator(options["model"], session.spec.sample_rate_hz)
+    execution = Execution(**options["execution"])
+    stage = open_separator(options["model"], session.spec.sample_rate_hz, execution)
     stage.warm_up()
     compile_loop()
     raise_priority()

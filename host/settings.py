@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from host.errors import UserError
-from host.models import DEFAULT_MODEL
+from host.models import DEFAULT_MODEL, PLAIN, Execution
 from host.osc import DEFAULT_HOST, DEFAULT_PORT
 from host.portaudio import CallbackKind, StreamSettings
 
@@ -31,6 +31,7 @@ class EngineSettings:
     allowance_ms: float = DEFAULT_ALLOWANCE_MS
     chains: Path | None = None
     reserve_frames: int = 0
+    execution: Execution = PLAIN
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.allowance_ms <= 1000.0:

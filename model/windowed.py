@@ -53,13 +53,10 @@ class WindowedSeparator:
         lower_products(network, dtype_of(precision, self.device))
         self._allocate()
 
-    @property
-    def window_frames(self) -> int:
-        return self._framing.window_frames
-
     def _allocate(self) -> None:
         """Buffers on the host, pinned where a GPU reads and writes them itself."""
         config, pinned = self._network.config, self.device.type == "cuda"
+        self.window_frames = self._framing.window_frames
         self._mixture = torch.zeros(config.channels, self.window_frames, pin_memory=pinned)
         contribution = (config.stems, config.channels, self.hop_frames + self.fade_frames)
         self._stems = torch.zeros(contribution, pin_memory=pinned)

@@ -10,10 +10,11 @@ import pytest
 
 import host.launch
 from host.launch import launch, launch_early
+from host.models import PLAIN, separator_options
 from streaming.session import Session, SessionSpec
 
 ROOT = Path(__file__).parents[2]
-SEPARATOR = ("host.separator_process", json.dumps({"model": "signature"}))
+SEPARATOR = ("host.separator_process", json.dumps(separator_options("signature", PLAIN)))
 
 
 def end(process: subprocess.Popen[str]) -> int:

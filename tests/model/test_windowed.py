@@ -25,12 +25,12 @@ def network_of(config: RoformerConfig = SHORT) -> Roformer:
     return build(config).eval()
 
 
-def unity_masks(network: Roformer) -> Roformer:
-    """Every mask becomes 1 + 0j: GLU(2, 0) = 1 for the real parts, GLU(0, 0) = 0 for the others."""
+def unity_masks(network: Roformer, rest: float = 0.0) -> Roformer:
+    """Masks become 1 + 0j (GLU(2, 0) = 1, GLU(0, 0) = 0) and `rest` of what they hear."""
     for estimate in network.mask_estimators:
         for net in estimate.to_freqs:
             last = net[0][-1]
-            last.weight.data.zero_()
+            last.weight.data.mul_(rest)
             last.bias.data.zero_()
             last.bias.data[: len(last.bias) // 2 : 2] = 2.0
     return network

@@ -1,0 +1,93 @@
+"""A published model in the live engine: its declared latency, and its stems at the declared frames."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from host.audio_files import read_audio
+from host.cli import main
+from host.models import Execution, ModelError, describe, open_separator
+from model.checkpoint import ModelCard, save_checkpoint
+from model.config import RoformerConfig
+from model.roformer import build
+from tests.model.test_windowed import unity_masks
+
+FRAMING = "13230/4410/2205/441"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The published STFT and bands with little inside; every mask is 1."""
+    torch.manual_seed(1)
+    sizes = {"heads": 1, "dim_head": 8, "stft_hop_frames": 441, "mask_depth": 1}
+    config = RoformerConfig(8, 1, stem_names=("vocals", "other"), **sizes)
+    path = tmp_path_factory.mktemp("model") / "unity.safetensors"
+    save_checkpoint(path, unity_masks(build(config)), ModelCard("MIT", "test", ""))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_stems_alone_are_the_delayed_input_and_the_null_holds(checkpoint, tmp_path):
+    short = ("--seconds", 2, "--json", "--out", tmp_path / "out")
+    result = run("demo", "--model", checkpoint, "--framing", FRAMING, *short)
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["latency_frames"] > 4410 + 441 + 2205
+    assert said["null_residual_db"] < -120
+    mix = read_audio(tmp_path / "out" / "mix.wav")[0]
+    for stem in ("vocals", "other"):
+        sound = read_audio(tmp_path / "out" / f"{stem}.wav")[0]
+        heard = np.flatnonzero(np.abs(sound).max(axis=0))
+        assert len(heard) > 0.9 * mix.shape[1]
+        np.testing.assert_allclose(sound, mix, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("framing", "frames"), [("gpu", 4410), ("studio", 9261), (FRAMING, 7056), (None, 4410)]
+)
+def test_the_latency_is_known_without_running(checkpoint, framing, frames):
+    facts = describe(str(checkpoint), 44100, Execution(framing))
+    assert facts.latency_frames == frames
+    opened = open_separator(str(checkpoint), 44100, Execution(framing))
+    told = (facts.stem_names, facts.window_frames, facts.hop_frames, facts.latency_frames)
+    assert told == (opened.stem_names, opened.window_frames, opened.hop_frames, opened.latency_frames)
+
+
+def test_the_command_adds_up_what_the_gpu_framing_takes(checkpoint):
+    """2 s windows, hop 1764, look-ahead 2205, fade 441, allowance 441, constant blocks of 256."""
+    result = run("latency", "--model", checkpoint, "--block", 256, "--allowance-ms", 10, "--json")
+    said = json.loads(result.stdout)
+    assert said["items"][0]["frames"] == 4410
+    assert said["latency_frames"] == 4410 + 2 * 256 - 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--framing", "fast"), "is no framing"),
+        (("--framing", "88200/1764/100/441"), "take a multiple of the STFT hop of 441"),
+        (("--device", "cuda"), "No CUDA device can be used here"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(checkpoint, tmp_path, arguments, complaint):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    result = run("demo", "--model", checkpoint, "--seconds", 1, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert complaint in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "execution", [Execution("gpu"), Execution(precision="fp16"), Execution(device="cuda")]
+)
+def test_a_causal_model_has_its_own_framing(execution):
+    for look in (describe, open_separator):
+        with pytest.raises(ModelError, match="leave out --framing, --precision and --device cuda"):
+            look("builtin", 44100, execution)
