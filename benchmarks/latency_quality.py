@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.__main__ import processor
 from host.hop_times import summary, time_hops
-from host.speed import profile_weights
+from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
 from model.separators import CausalSeparator
@@ -71,7 +71,7 @@ def by_latency(points: Sequence[Point]) -> list[Point]:
 
 def stage_point() -> list[Point]:
     """The shortest latency has a hop of its own, and so a network of its own."""
-    path = profile_weights().get("stage")
+    path = builtin_models().get("stage")
     network = causal(str(path)) if path else None
     point = Point("", network) if network else None
     return [replace(point, name=f"{point.latency_ms:.0f} ms (stage)")] if point else []
