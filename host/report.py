@@ -1,4 +1,4 @@
-"""The demo's report: one HTML page that holds its pictures and sounds itself."""
+"""Reports of the demo and of scored songs: one HTML page that holds its pictures and sounds itself."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ p { margin: 0.4rem 0; max-width: 46rem; }
 .track header { display: flex; flex-wrap: wrap; gap: 0.5rem 1rem; align-items: center; }
 .track h3 { margin: 0; font-size: 1rem; min-width: 6rem; }
 .track audio { flex: 1; min-width: 14rem; height: 2.2rem; }
+.track label { flex: 1; display: flex; gap: 0.5rem; align-items: center; }
 img { width: 100%; height: auto; display: block; margin-top: 0.4rem; }
 table { border-collapse: collapse; width: 100%; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; overflow: hidden; }
@@ -57,14 +58,40 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr:last-child td { border-bottom: 0; }
 """
 
+KEEP_PLACE = """
+for (const song of document.querySelectorAll(".song")) {
+  let last = null;
+  song.addEventListener("play", ({ target }) => {
+    if (last && last !== target) {
+      if (!last.ended) target.currentTime = last.currentTime;
+      last.pause();
+    }
+    last = target;
+  }, true);
+}
+"""
+"""One track of a song sounds at a time, and goes on where another was: to compare them."""
+
+TRACKS_NOTE = '<p class="dim">A track goes on where the one that played before it was.</p>'
+
 
 @dataclass(frozen=True)
 class Sound:
-    """One track of the page: `audio` [2, frames] and what it is."""
+    """One track of the page: `audio` [2, frames], what it is, and what it should have been, where known."""
 
     title: str
     note: str
     audio: Audio
+    truth: Audio | None = None
+
+
+@dataclass(frozen=True)
+class ScoredSong:
+    """A song of a page to listen to: its tracks, the mix first, and a line on it."""
+
+    title: str
+    note: str
+    sounds: Sequence[Sound]
 
 
 def build_report(
@@ -90,7 +117,10 @@ def build_report(
         _head(measures),
         '<section class="cards">' + "".join(_cards(measures)) + "</section>",
         "<h2>Listen</h2>",
-        *(_track(sound, rate_hz, reference) for sound in sounds),
+        TRACKS_NOTE,
+        '<section class="song">',
+        *(_track(sound, rate_hz, _spectrogram(sound, rate_hz, reference)) for sound in sounds),
+        "</section>",
         "<h2>How well the stems match the truth</h2>",
         _scores(measures),
         "<h2>How long a hop takes to compute</h2>",
@@ -98,11 +128,25 @@ def build_report(
         "<h2>Where the latency comes from</h2>",
         _latency(budget),
     )
+    return _page("stembridge demo", body)
+
+
+def listening_page(title: str, songs: Iterable[ScoredSong], rate_hz: int) -> str:
+    """A page as HTML with the tracks of many songs: mix, stems, and the truth beside each. Threads: any."""
+    body = [f"<h1>{escape(title)}</h1>", TRACKS_NOTE]
+    for song in songs:
+        body += [f"<h2>{escape(song.title)}</h2>", f'<p class="dim">{escape(song.note)}</p>']
+        tracks = "".join(_track(sound, rate_hz) for sound in song.sounds)
+        body.append(f'<section class="song">{tracks}</section>')
+    return _page(title, body)
+
+
+def _page(title: str, body: Iterable[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>stembridge demo</title><style>{STYLE}</style></head>\n"
-        "<body><main>" + "\n".join(body) + "</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        "<body><main>" + "\n".join(body) + f"</main><script>{KEEP_PLACE}</script></body></html>\n"
     )
 
 
@@ -126,14 +170,22 @@ def _card(value: str, caption: str) -> str:
     return f'<div class="card"><b>{escape(value)}</b><span class="dim">{escape(caption)}</span></div>'
 
 
-def _track(sound: Sound, rate_hz: int, reference: float) -> str:
-    title = escape(sound.title)
+def _track(sound: Sound, rate_hz: int, picture: str = "") -> str:
+    players = _player(sound.audio, rate_hz)
+    if sound.truth is not None:
+        players = f"<label>model {players}</label><label>truth {_player(sound.truth, rate_hz)}</label>"
     return (
-        f'<article class="track"><header><h3>{title}</h3>'
-        f'<audio controls preload="metadata" src="{_data("audio/ogg", ogg(sound.audio, rate_hz))}"></audio>'
-        f'</header><p class="dim">{escape(sound.note)}</p>'
-        f"{_image(spectrogram(sound.audio, rate_hz, reference), f'Spectrogram of {sound.title}')}</article>"
+        f'<article class="track"><header><h3>{escape(sound.title)}</h3>{players}</header>'
+        f'<p class="dim">{escape(sound.note)}</p>{picture}</article>'
     )
+
+
+def _player(audio: Audio, rate_hz: int) -> str:
+    return f'<audio controls preload="metadata" src="{_data("audio/ogg", ogg(audio, rate_hz))}"></audio>'
+
+
+def _spectrogram(sound: Sound, rate_hz: int, reference: float) -> str:
+    return _image(spectrogram(sound.audio, rate_hz, reference), f"Spectrogram of {sound.title}")
 
 
 def _scores(measures: Mapping[str, Any]) -> str:

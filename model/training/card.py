@@ -67,7 +67,7 @@ share every bin out among the stems.
 ## Scores
 
 In dB on held-out songs (recorded ones whole, the others {seconds:.0f} s), higher is better; baselines SI-SDR, models SI-SDR / SDR (median over
-1-s windows in which the stem sounds). *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz of the mixture for vocals, 30 to 250 Hz for bass; for
+1-s windows in which the stem is heard: at most 40 dB below its loudest one). *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz of the mixture for vocals, 30 to 250 Hz for bass; for
 the accompaniment the mixture less that of the vocals, at the scale that fits the truth best. *static EQ*: the fixed equaliser with the least
 error on all the other songs. *oracle mask*: ideal ratio masks on an STFT of 2048/512, which need the true stems and bound what masks on
 magnitudes reach. *accompaniment*: the mixture less the vocals.
@@ -175,7 +175,7 @@ def trained(training: Path) -> Release:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     network = CausalBSRoformer(CausalConfig.from_dict(saved["config"]))
     network.load_state_dict(saved["ema"])
-    hours = saved["step"] * saved["batch"] * saved.get("item_s", ITEM_S) / 3600
+    hours = saved["step"] * saved["batch"] * saved.get("recipe", {}).get("item_s", ITEM_S) / 3600
     return Release(network.eval(), saved["step"], hours)
 
 

@@ -22,7 +22,7 @@ from model.baselines import (
 )
 from model.causal import CausalBSRoformer
 from model.filters import RATE_HZ
-from model.metrics import chunk_median_sdr_db, si_sdr_db
+from model.metrics import framewise_sdr_db, si_sdr_db
 from model.offline import separate
 from model.training.songs import STEM_NAMES, song
 from model.training.sources import Sources, load_library, to_float
@@ -39,6 +39,9 @@ TRUE_PARTS = {name: (name,) for name in STEM_NAMES} | {"accompaniment": STEM_NAM
 
 BASELINES = ("mixture", "band_pass", "static_eq", "oracle")
 BEST_DB = 100.0  # beyond this, either way, a score only says that floats are finite
+LEAST_HEARD = 1e-4
+"""A window is heard if it is at most 40 dB quieter than the loudest one of its stem."""
+
 _SYNTHETIC_SONGS = 4
 _SECONDS = 30.0
 
@@ -154,14 +157,27 @@ def _truths(held_out: HeldOutSong) -> dict[str, Audio]:
 
 
 def scores_of(estimate: Audio | None, truth: Audio) -> dict[str, float | None] | None:
-    """SI-SDR of the whole and SDR (median over 1-s windows, as `stembridge evaluate` has it), in dB.
+    """SI-SDR of the whole, and SDR as the median over 1-s windows, in dB. None without an estimate.
 
-    SDR counts the windows in which this stem sounds. None without an estimate.
+    The SDR is that of `stembridge evaluate`, but of the windows in which this stem is heard: fading echoes
+    far below it sound to museval, and would be half of the windows of a song with few vocals.
     """
     if estimate is None:
         return None
-    (median_db,) = chunk_median_sdr_db(estimate[None], truth[None], RATE_HZ)
-    return {"si_sdr": _rounded(float(si_sdr_db(estimate, truth))), "sdr": _rounded(float(median_db))}
+    return {
+        "si_sdr": _rounded(float(si_sdr_db(estimate, truth))),
+        "sdr": _rounded(_median_sdr_db(estimate, truth)),
+    }
+
+
+def _median_sdr_db(estimate: Audio, truth: Audio) -> float:
+    """NaN where no window is both heard and defined."""
+    (sdr,) = framewise_sdr_db(estimate[None], truth[None], RATE_HZ)
+    length = min(RATE_HZ, truth.shape[-1])
+    windows = truth[:, : len(sdr) * length].reshape(len(truth), len(sdr), length)
+    energy = np.square(windows, dtype=np.float64).sum(axis=(0, 2))
+    counted = sdr[(energy > LEAST_HEARD * energy.max()) & ~np.isnan(sdr)]
+    return float(np.median(counted)) if len(counted) else math.nan
 
 
 def _rounded(value: float) -> float | None:

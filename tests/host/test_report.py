@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from pedalboard.io import AudioFile
 
-from host.report import Sound, build_report, ogg, spectrogram, spectrum_power
+from host.report import (
+    ScoredSong,
+    Sound,
+    build_report,
+    listening_page,
+    ogg,
+    spectrogram,
+    spectrum_power,
+)
 from streaming.latency import LatencyBudget, LatencyItem
 
 MEASURES = {
@@ -58,7 +66,8 @@ def tone(rate_hz=44100, frames=22050):
 
 @pytest.fixture(scope="module")
 def html():
-    sounds = [Sound("mix", "What went in.", tone()), Sound("vocals", "A stem & more", 0.5 * tone())]
+    vocals = Sound("vocals", "A stem & more", 0.5 * tone(), truth=0.25 * tone())
+    sounds = [Sound("mix", "What went in.", tone()), vocals]
     return build_report(MEASURES, BUDGET, np.array([0.2, 0.3, 1.4]), sounds)
 
 
@@ -69,7 +78,8 @@ def page(html):
 
 def test_nothing_outside_the_page_is_needed(html, page) -> None:
     kinds = {tag for tag, _ in page.tags}
-    assert not kinds & {"script", "link", "iframe", "object"}
+    assert not kinds & {"link", "iframe", "object"}
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
     references = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "srcset", "data")]
     assert references
     assert all(reference.startswith("data:") for reference in references)
@@ -82,7 +92,7 @@ def test_pictures_are_png_and_sounds_play(page) -> None:
     assert len(pictures) == 3
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     sounds = [base64.b64decode(src.split(",")[1]) for src in page.sources("audio")]
-    for content, gain in zip(sounds, (1.0, 0.5), strict=True):
+    for content, gain in zip(sounds, (1.0, 0.5, 0.25), strict=True):
         with AudioFile(io.BytesIO(content)) as file:
             decoded = file.read(file.frames)
         assert decoded.shape[1] == 22050
@@ -116,3 +126,13 @@ def test_too_loud_sound_is_clipped_not_wrapped() -> None:
     with AudioFile(io.BytesIO(ogg(3.0 * tone(), 44100))) as file:
         decoded = file.read(file.frames)
     assert np.corrcoef(decoded[0], tone()[0])[0, 1] > 0.9
+
+
+def test_a_listening_page_has_every_song_with_its_tracks() -> None:
+    stem = Sound("bass", "+1.0 dB", 0.5 * tone(), tone())
+    songs = [ScoredSong(f"<song {n}>", "of 10 s", [Sound("mix", "", tone()), stem]) for n in range(2)]
+    page = Page(listening_page("Held out", songs, 44100))
+    assert len(page.sources("audio")) == 6
+    assert sum(attributes.get("class") == "song" for _, attributes in page.tags) == 2
+    for text in ("Held out", "<song 0>", "<song 1>", "of 10 s", "+1.0 dB"):
+        assert text in page.text

@@ -11,7 +11,7 @@ import torch
 from model.baselines import band_pass
 from model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
-from model.metrics import si_sdr_db
+from model.metrics import chunk_median_sdr_db, si_sdr_db
 from model.training import card
 from model.training.card import (
     BEGIN,
@@ -34,6 +34,7 @@ from model.training.evaluate import (
     estimates_of,
     evaluate,
     held_out_songs,
+    scores_of,
 )
 from model.training.score_tables import GATES, gate_lines, gates_of, means, readme_section, score_rows
 from model.training.songs import STEM_NAMES
@@ -81,6 +82,19 @@ def test_scores_are_those_of_the_metrics(rows, model) -> None:
     assert rows[0]["a"]["si_sdr"] == pytest.approx(float(si_sdr_db(estimate, song.stems[0])), abs=0.006)
     band = band_pass(song.mixture, "vocals", 44_100)
     assert rows[0]["band_pass"]["si_sdr"] == pytest.approx(float(si_sdr_db(band, song.stems[0])), abs=0.006)
+
+
+def test_sdr_is_the_median_of_the_windows_in_which_the_stem_is_heard() -> None:
+    truth = np.random.default_rng(0).standard_normal((2, 5 * 44_100)).astype(np.float32)
+    truth[:, 2 * 44_100 :] *= 1e-3
+    error = np.repeat([0.1, 0.01, 1.0, 1.0, 1.0], 44_100).astype(np.float32)
+    estimate = truth + error * np.random.default_rng(1).standard_normal(truth.shape).astype(np.float32)
+    assert scores_of(estimate, truth)["sdr"] == pytest.approx((20 + 40) / 2, abs=0.1)
+    both = chunk_median_sdr_db(estimate[None, :, : 2 * 44_100], truth[None, :, : 2 * 44_100], 44_100)
+    assert scores_of(estimate, truth)["sdr"] == pytest.approx(float(both[0]), abs=0.006)
+    assert scores_of(None, truth) is None
+    assert scores_of(np.zeros_like(truth), truth)["sdr"] is None
+    assert scores_of(truth[:, :100], truth[:, :100]) == {"si_sdr": 100.0, "sdr": 100.0}
 
 
 def test_oracle_and_equaliser_hear_more_than_the_mixture(rows) -> None:
