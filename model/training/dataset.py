@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.filters import filtered
+from model.training.bands import placed
 from model.training.mastering import mastered
 from model.training.mix import DEFAULT_MIX, Mix, MixError
 from model.training.production import doubled, produced
@@ -33,7 +34,7 @@ from model.training.synth import (
     room,
 )
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
 ACCOMPANIMENTS, VOICES = DEFAULT_MIX.accompaniments, DEFAULT_MIX.voices
@@ -44,6 +45,7 @@ AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
 FAR_PITCH = 0.3
+PLACED_OTHER = 0.3
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 REMIX_GAIN_DB = {"drums": (-7.0, 7.0), "bass": (-7.0, 11.0), "other": (-7.0, 7.0)}
@@ -230,6 +232,8 @@ class ItemStream:
                 sound = bass_line(rng, self._frames)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
+            if name == "other" and rng.random() < PLACED_OTHER:
+                sound = placed(rng, sound)
             stems[place] = levelled(sound, -21.0 + rng.uniform(*REMIX_GAIN_DB[name]))
         return stems
 

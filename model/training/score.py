@@ -37,6 +37,10 @@ _PART_STEPS = (
     "xxxxxxxxxxxxxxxx",
     "x..x..x...x..x..",
 )
+_PART_KINDS = ("chords", "arpeggio", "lead", "strum", "pad", "power")
+_REGISTERS = {"pad": (48, 60), "power": (36, 48, 48)}
+_VOICINGS = {"power": (0, 4, 7)}
+VOICE_ALONE = 0.06
 
 
 @dataclass(frozen=True)
@@ -123,37 +127,67 @@ def _melody_bars(
     return notes
 
 
-def compose(rng: Rng, seconds: float, sung: float = 0.75) -> Score:
-    """A song of at least `seconds`, in sections of four bars; `sung` is the chance that a section is sung."""
-    score = Score(tempo_bpm=rng.uniform(72, 150), seconds=seconds)
-    scale = MINOR if rng.random() < 0.5 else MAJOR
-    tonic, chords = int(rng.integers(-5, 7)), _PROGRESSIONS[rng.integers(len(_PROGRESSIONS))]
-    style, bass_steps = str(rng.choice(STYLES)), str(rng.choice(_BASS_STEPS))
-    kinds = [
-        str(k)
-        for k in rng.choice(["chords", "arpeggio", "lead", "strum", "pad"], rng.integers(2, 5), replace=False)
-    ]
-    steps = {k: _PART_STEPS[0 if k == "pad" else rng.integers(len(_PART_STEPS))] for k in kinds}
-    register = {k: 48 + 12 * int(rng.integers(0, 2 if k == "pad" else 3)) for k in kinds}
-    parts: dict[str, list[Note]] = {k: [] for k in kinds}
-    voice_tonic = int(rng.choice([48, 60, 60])) + tonic
+@dataclass(frozen=True)
+class _Plan:
+    """What all sections of a song share."""
+
+    scale: tuple[int, ...]
+    tonic: int
+    voice_tonic: int
+    chords: tuple[int, ...]
+    style: str
+    bass_steps: str
+    steps: dict[str, str]
+    registers: dict[str, int]
+
+
+def _plan(rng: Rng) -> _Plan:
+    kinds = [str(k) for k in rng.choice(_PART_KINDS, rng.integers(2, 5), replace=False)]
+    tonic = int(rng.integers(-5, 7))
+    return _Plan(
+        scale=MINOR if rng.random() < 0.5 else MAJOR,
+        tonic=tonic,
+        voice_tonic=int(rng.choice([48, 60, 60])) + tonic,
+        chords=_PROGRESSIONS[rng.integers(len(_PROGRESSIONS))],
+        style=str(rng.choice(STYLES)),
+        bass_steps=str(rng.choice(_BASS_STEPS)),
+        steps={k: _PART_STEPS[0 if k == "pad" else rng.integers(len(_PART_STEPS))] for k in kinds},
+        registers={k: int(rng.choice(_REGISTERS.get(k, (48, 60, 72)))) for k in kinds},
+    )
+
+
+def _accompany(rng: Rng, score: Score, plan: _Plan, section: int, parts: dict[str, list[Note]]) -> None:
+    """Four bars of drums, bass and parts; each of them rests in some sections."""
+    has_drums, has_bass = rng.random() < 0.9, rng.random() < 0.9
+    playing = [kind for kind in plan.steps if rng.random() < 0.8]
     bar_s = 16 * score.step_s
-    for section in range(int(np.ceil(seconds / (4 * bar_s)))):
-        has_drums, has_bass = rng.random() < 0.9, rng.random() < 0.9
-        playing = [k for k in kinds if rng.random() < 0.8]
-        for bar in range(4):
-            at_s = (4 * section + bar) * bar_s
-            degree = chords[bar]
-            root = degree_pitch(scale, 36 + tonic, degree)
-            if has_drums:
-                score.hits += drum_bar(rng, style, at_s, score.step_s, bar == 3 and rng.random() < 0.5)
-                score.hits += [Hit(at_s, "crash", 0.8)] if bar == 0 and rng.random() < 0.5 else []
-            if has_bass:
-                score.bass += _bass_bar(rng, score, bass_steps, at_s, root - 12 * (root > 41))
-            for kind in playing:
-                chord = [degree_pitch(scale, register[kind] + tonic, degree + d) for d in (0, 2, 4)]
-                parts[kind] += _chord_bar(rng, score, kind, steps[kind], at_s, chord)
-        if rng.random() < sung:
-            score.melody += _melody_bars(rng, score, section * 4 * bar_s, 4, scale, voice_tonic)
+    for bar, degree in enumerate(plan.chords):
+        at_s = (4 * section + bar) * bar_s
+        root = degree_pitch(plan.scale, 36 + plan.tonic, degree)
+        if has_drums:
+            score.hits += drum_bar(rng, plan.style, at_s, score.step_s, bar == 3 and rng.random() < 0.5)
+            score.hits += [Hit(at_s, "crash", 0.8)] if bar == 0 and rng.random() < 0.5 else []
+        if has_bass:
+            score.bass += _bass_bar(rng, score, plan.bass_steps, at_s, root - 12 * (root > 41))
+        for kind in playing:
+            tonic = plan.registers[kind] + plan.tonic
+            chord = [degree_pitch(plan.scale, tonic, degree + d) for d in _VOICINGS.get(kind, (0, 2, 4))]
+            parts[kind] += _chord_bar(rng, score, kind, plan.steps[kind], at_s, chord)
+
+
+def compose(rng: Rng, seconds: float, sung: float = 0.75) -> Score:
+    """A song of at least `seconds`, in sections of four bars.
+
+    `sung` is the chance that a section is sung; a few sections are nothing but the voice.
+    """
+    score, plan = Score(tempo_bpm=rng.uniform(72, 150), seconds=seconds), _plan(rng)
+    parts: dict[str, list[Note]] = {kind: [] for kind in plan.steps}
+    section_s = 64 * score.step_s
+    for section in range(int(np.ceil(seconds / section_s))):
+        alone = sung > 0.0 and rng.random() < VOICE_ALONE
+        if not alone:
+            _accompany(rng, score, plan, section, parts)
+        if alone or rng.random() < sung:
+            score.melody += _melody_bars(rng, score, section * section_s, 4, plan.scale, plan.voice_tonic)
     score.parts = [Part(kind, notes) for kind, notes in parts.items()]
     return score

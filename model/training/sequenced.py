@@ -12,22 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from model.filters import RATE_HZ
+from model.training.bands import amplified, bass_sound, part_sound
 from model.training.drums import Kit, sequence, synthetic_kit
 from model.training.recordings import Pcm, to_float
 from model.training.score import Part, Score, compose
-from model.training.songs import bass_patch, drum_track, mixed, part_patch
+from model.training.songs import drum_track, ducked, ensemble, mixed
 from model.training.synth import (
     Audio,
     Note,
     Rng,
     add_at,
     frames_of,
-    levelled,
     panned,
-    play,
     random_eq,
-    reverberated,
-    room,
 )
 
 Bank = dict[int, list[Pcm]]
@@ -152,27 +149,25 @@ def _drums(rng: Rng, sampled: Instruments, score: Score, frames: int) -> Audio:
 
 def _bass(rng: Rng, sampled: Instruments, score: Score, frames: int) -> Audio:
     if not sampled.basses or rng.random() < 0.25:
-        return play(rng, bass_patch(rng), score.bass, frames)
+        return bass_sound(rng, score.bass, frames)
     return play_samples(rng, sampled.basses[rng.integers(len(sampled.basses))], score.bass, frames)
 
 
 def _part(rng: Rng, sampled: Instruments, part: Part, frames: int) -> Audio:
     if not sampled.others or rng.random() < 0.3:
-        return play(rng, part_patch(rng, part.kind), part.notes, frames)
-    return play_samples(rng, sampled.others[rng.integers(len(sampled.others))], part.notes, frames)
+        return part_sound(rng, part.kind, part.notes, frames)
+    sound = play_samples(rng, sampled.others[rng.integers(len(sampled.others))], part.notes, frames)
+    return amplified(rng, sound) if part.kind == "power" else sound
 
 
 def sequenced_song(sampled: Instruments, seed: int, index: int, seconds: float) -> Audio:
     """A song without vocals on sampled instruments: [4, 2, frames], fixed by samples and seed."""
     rng = np.random.default_rng((seed, index, 1))
     score, frames = compose(rng, seconds), frames_of(seconds)
-    other = np.zeros((2, frames), dtype=np.float32)
-    for part in score.parts:
-        other += levelled(random_eq(rng, _part(rng, sampled, part, frames), 3.0), rng.uniform(-26, -18))
     stems = [
-        np.zeros_like(other),
+        np.zeros((2, frames), dtype=np.float32),
         drum_track(rng, _drums(rng, sampled, score, frames)),
         random_eq(rng, _bass(rng, sampled, score, frames), 3.0),
-        reverberated(other, room(rng, rng.uniform(0.3, 1.5)), rng.uniform(0.0, 0.2)),
+        ensemble(rng, score.parts, lambda part: _part(rng, sampled, part, frames), frames),
     ]
-    return mixed(rng, stems)
+    return mixed(rng, ducked(rng, stems, score))

@@ -6,13 +6,15 @@ project. Stems are vocals, drums, bass, other; their sum is the mixture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from model.filters import RATE_HZ
+from model.training.bands import bass_patch, bass_sound, coloured, part_sound, placed, pumped
 from model.training.drums import sequence, synthetic_kit
-from model.training.score import Score, compose
+from model.training.score import Part, Score, compose
 from model.training.singing import random_syllable, random_voice, sing
 from model.training.synth import (
     Audio,
@@ -32,63 +34,7 @@ from model.training.synth import (
 )
 
 STEM_NAMES = ("vocals", "drums", "bass", "other")
-
-
-def part_patch(rng: Rng, kind: str) -> Patch:
-    """A random instrument fit for a kind of part."""
-    if kind == "pad":
-        return Patch(
-            slope=rng.uniform(0.8, 1.4),
-            cutoff_hz=rng.uniform(600, 2500),
-            brightness=1.0,
-            attack_s=rng.uniform(0.1, 0.5),
-            decay_s=20.0,
-            release_s=0.5,
-            voices=3,
-            detune_cents=rng.uniform(4, 18),
-            width=0.9,
-        )
-    if kind == "lead":
-        return Patch(
-            slope=rng.uniform(0.7, 1.5),
-            cutoff_hz=rng.uniform(1200, 6000),
-            even=rng.uniform(0, 1),
-            attack_s=rng.uniform(0.01, 0.06),
-            decay_s=rng.uniform(0.8, 6.0),
-            release_s=0.1,
-            voices=int(rng.integers(1, 3)),
-            detune_cents=rng.uniform(2, 10),
-            vibrato_cents=rng.uniform(0, 35),
-        )
-    return Patch(
-        slope=rng.uniform(0.6, 1.8),
-        cutoff_hz=rng.uniform(500, 4000),
-        brightness=rng.uniform(1.5, 5.0),
-        bright_s=rng.uniform(0.03, 0.4),
-        even=rng.uniform(0.1, 1.0),
-        attack_s=rng.uniform(0.002, 0.02),
-        decay_s=rng.uniform(0.15, 2.0),
-        voices=int(rng.integers(1, 3)),
-        detune_cents=rng.uniform(1, 8),
-        width=rng.uniform(0.1, 0.9),
-    )
-
-
-def bass_patch(rng: Rng) -> Patch:
-    """A random bass: sub, finger-like, saw or a detuned pair."""
-    return Patch(
-        slope=rng.uniform(0.7, 2.2),
-        cutoff_hz=10.0 ** rng.uniform(1.9, 3.2),
-        brightness=rng.uniform(1.0, 4.0),
-        bright_s=rng.uniform(0.03, 0.3),
-        even=rng.uniform(0.3, 1.0),
-        attack_s=rng.uniform(0.003, 0.02),
-        decay_s=rng.uniform(0.3, 5.0),
-        release_s=0.05,
-        voices=int(rng.choice([1, 1, 2])),
-        detune_cents=rng.uniform(3, 14),
-        width=0.1,
-    )
+PUMPING = 0.25
 
 
 def bass_line(rng: Rng, frames: int) -> Audio:
@@ -145,11 +91,11 @@ def _vocal_effects(rng: Rng, sound: Audio) -> Audio:
     return reverberated(sound, room(rng, rng.uniform(0.4, 2.5)), rng.uniform(0.02, 0.25))
 
 
-def accompaniment(rng: Rng, score: Score, frames: int) -> Audio:
-    """All parts of `other`, each with its own instrument and equaliser, in one room: [2, frames]."""
+def ensemble(rng: Rng, parts: list[Part], play_part: Callable[[Part], Audio], frames: int) -> Audio:
+    """All parts of `other`, each with its own equaliser, effects and place, in one room: [2, frames]."""
     sound = np.zeros((2, frames), dtype=np.float32)
-    for part in score.parts:
-        played = random_eq(rng, play(rng, part_patch(rng, part.kind), part.notes, frames), 4.0)
+    for part in parts:
+        played = placed(rng, coloured(rng, random_eq(rng, play_part(part), 4.0)))
         sound += levelled(played, rng.uniform(-26, -18) - (4.0 if part.kind == "pad" else 0.0))
     return reverberated(sound, room(rng, rng.uniform(0.4, 2.0)), rng.uniform(0.02, 0.25))
 
@@ -167,10 +113,19 @@ def render(rng: Rng, score: Score) -> Audio:
     stems = [
         vocals(rng, [note for note in score.melody if note.start_s < score.seconds - 0.2], frames),
         drum_track(rng, sequence(rng, synthetic_kit(rng), score.hits, frames)),
-        random_eq(rng, play(rng, bass_patch(rng), score.bass, frames), 3.0),
-        accompaniment(rng, score, frames),
+        random_eq(rng, bass_sound(rng, score.bass, frames), 3.0),
+        ensemble(rng, score.parts, lambda part: part_sound(rng, part.kind, part.notes, frames), frames),
     ]
-    return mixed(rng, stems)
+    return mixed(rng, ducked(rng, stems, score))
+
+
+def ducked(rng: Rng, stems: list[Audio], score: Score) -> list[Audio]:
+    """Stems with, in some songs, bass and other turned down at every stroke of the bass drum."""
+    if rng.random() >= PUMPING:
+        return stems
+    kicks = [hit.start_s for hit in score.hits if hit.drum == "kick"]
+    depth, release_s = rng.uniform(0.3, 0.95), rng.uniform(0.05, 0.2)
+    return [*stems[:2], *(pumped(stem, kicks, depth, release_s) for stem in stems[2:])]
 
 
 def mixed(rng: Rng, stems: list[Audio]) -> Audio:

@@ -36,6 +36,7 @@ class Patch:
 
     `slope`: harmonic k has the amplitude k ** -slope. `cutoff_hz`: low-pass of the steady part;
     the onset is `brightness` times brighter for `bright_s` seconds. `even`: level of even harmonics.
+    `plucked_at`: where along a string it is plucked, 0 for no string.
     """
 
     slope: float = 1.0
@@ -43,6 +44,7 @@ class Patch:
     brightness: float = 3.0
     bright_s: float = 0.1
     even: float = 1.0
+    plucked_at: float = 0.0
     attack_s: float = 0.005
     decay_s: float = 1.0
     release_s: float = 0.08
@@ -76,6 +78,8 @@ def partials(frequency_hz: float, patch: Patch, cutoff_hz: float) -> NDArray[np.
     k = np.arange(1, count + 1)
     amplitude = k**-patch.slope / (1.0 + (k * frequency_hz / cutoff_hz) ** 2)
     amplitude[1::2] *= patch.even
+    if patch.plucked_at:
+        amplitude *= np.abs(np.sin(np.pi * k * patch.plucked_at))
     return np.asarray(amplitude)
 
 
