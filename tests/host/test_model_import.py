@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from host.cli import main
-from host.models import ModelError, describe, open_separator
+from host.models import describe, open_separator
 from model.catalogue import CatalogueError, check_name, imported_models, resolve
 from model.checkpoint import load_model
 from tests.model.published_files import BS, MEL, config_text, oracle, weights_of
@@ -168,12 +168,12 @@ def test_a_name_is_taken_once(tmp_path: Path, folder: Path) -> None:
     assert (folder / "mine.safetensors").read_bytes() == before
 
 
-def test_live_says_what_an_offline_model_is_for(tmp_path: Path) -> None:
+def test_an_imported_model_runs_live_in_windows(tmp_path: Path) -> None:
     save_plain(tmp_path / "a.safetensors")
     assert import_it(tmp_path / "a.safetensors").exit_code == 0
-    for use in (describe, open_separator):
-        with pytest.raises(ModelError, match="stembridge separate --model mine"):
-            use("mine", 44100)
+    told, opened = describe("mine", 44100), open_separator("mine", 44100)
+    assert told.latency_frames == opened.latency_frames > 2048
+    assert told.window_frames == opened.window_frames > 80_000
 
 
 def test_what_the_yaml_leaves_open_must_be_said(tmp_path: Path) -> None:
