@@ -40,7 +40,8 @@ GENERATOR_VERSION = 2
 ACCOMPANIMENTS, VOICES = DEFAULT_MIX.accompaniments, DEFAULT_MIX.voices
 WITHOUT_VOCALS = DEFAULT_MIX.without_vocals
 SILENCED_STEM = 0.1
-FRESH_BASS = 0.5
+FRESH_BASS = 0.6
+ROOM_FOR_BASS = 0.4
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
@@ -105,6 +106,11 @@ def _require_some(weights: dict[str, float], available: Sequence[str]) -> None:
         raise MixError(f"mix: nothing to draw from {wanted}; give recordings or raise synthetic")
 
 
+def without_lows(rng: Rng, drums: Audio) -> Audio:
+    """Drums cut below about 60 Hz, as mixing engineers do to leave that octave to the bass."""
+    return filtered(drums, np.array([0.05, 1.0]), np.array([rng.uniform(30, 50), rng.uniform(60, 90)]))
+
+
 class ItemStream:
     """Items by index. Rendered songs are cached on first use.
 
@@ -116,7 +122,7 @@ class ItemStream:
     def __init__(
         self, sources: Sources, cache: Path, seed: int, frames: int, pool: Pool, mix: Mix = DEFAULT_MIX
     ) -> None:
-        self._sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
+        self.sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
         self._pool, self._mix = pool, mix
         self._instruments = instruments(sources.one_shots)
         self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
@@ -131,9 +137,10 @@ class ItemStream:
         _require_some(mix.voices, self._voices)
 
     @property
-    def left_out(self) -> list[str]:
-        """Files that are not used, each with the reason."""
-        return self._sources.left_out + self._instruments.left_out
+    def remarks(self) -> list[str]:
+        """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
+        left_out = self.sources.left_out + self._instruments.left_out
+        return [f"left out: {line}" for line in left_out] + self.sources.notes
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The items of these indices, stacked."""
@@ -173,11 +180,11 @@ class ItemStream:
 
     def _song(self, rng: Rng, kind: str) -> StemSong:
         if kind == "recorded":
-            return self._sources.songs[rng.integers(len(self._sources.songs))]
+            return self.sources.songs[rng.integers(len(self.sources.songs))]
         return self._pool_song(kind, int(rng.integers(self._pool.songs)))
 
     def _pool_song(self, kind: str, index: int) -> StemSong:
-        one_shots = sorted(self._sources.one_shots)
+        one_shots = sorted(self.sources.one_shots)
         key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {self._pool.seconds} {one_shots}"
         makers: dict[str, Callable[[], Audio]] = {
             "synthetic": lambda: song(self._seed, index, self._pool.seconds),
@@ -199,7 +206,7 @@ class ItemStream:
         return np.zeros_like(sound)
 
     def _background(self, rng: Rng) -> Audio:
-        backgrounds = self._sources.backgrounds
+        backgrounds = self.sources.backgrounds
         stems = np.zeros((4, 2, self._frames), dtype=np.float32)
         stems[3] = levelled(
             self._audible(rng, backgrounds[rng.integers(len(backgrounds))]), rng.uniform(-24, -17)
@@ -232,6 +239,8 @@ class ItemStream:
                 sound = bass_line(rng, self._frames)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
+            if name == "drums" and rng.random() < ROOM_FOR_BASS:
+                sound = without_lows(rng, sound)
             if name == "other" and rng.random() < PLACED_OTHER:
                 sound = placed(rng, sound)
             stems[place] = levelled(sound, -21.0 + rng.uniform(*REMIX_GAIN_DB[name]))
@@ -244,7 +253,7 @@ class ItemStream:
         source = self._song(rng, kind)
         if source.complete or (name == "drums" and name in source.stems):
             return source
-        complete = [s for s in self._sources.songs if s.complete]
+        complete = [s for s in self.sources.songs if s.complete]
         return complete[rng.integers(len(complete))] if complete else self._song(rng, "synthetic")
 
     def _fitting_voice(self, rng: Rng, accompaniment: Audio) -> Audio:
@@ -263,7 +272,7 @@ class ItemStream:
             return self._audible(rng, self._recorded_voices[rng.integers(len(self._recorded_voices))])
         if kind == "synthetic":
             return self._audible(rng, self._song(rng, "synthetic").stems["vocals"])
-        return self._with_effects(rng, self._phrases(rng, getattr(self._sources, kind)))
+        return self._with_effects(rng, self._phrases(rng, getattr(self.sources, kind)))
 
     def _phrases(self, rng: Rng, recordings: list[Pcm]) -> Audio:
         """Recordings one after another with gaps, longer ones likelier; sometimes layered."""

@@ -42,7 +42,7 @@ def bass_line(rng: Rng, frames: int) -> Audio:
 
     Booms often lie under another bass; only the missing click tells one from a kick.
     """
-    kind = rng.choice(["any", "sub", "boom"])
+    kind = rng.choice(["any", "sub", "boom"], p=[0.25, 0.35, 0.4])
     if kind == "any":
         return _line(rng, bass_patch(rng), int(rng.integers(23, 41)), 0.85, frames)
     if kind == "sub":
