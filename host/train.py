@@ -74,6 +74,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     metavar="KIND=RATIO,...",
     help="Of what `own` items consist, such as recorded=0.6,speech=0.",
 )
+@click.option(
+    "--bad-data",
+    type=click.Choice(["skip", "refuse"]),
+    help="Files and songs that cannot be used: name and skip them (default), or name and refuse.",
+)
 @click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")
 @click.option("--seed", type=int, help="Which items are drawn.")
@@ -117,11 +122,11 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
             bar.show(progress)
             log.take(progress)
 
-        state = run(settings, report, bar.note)
+        state = run(settings, report, bar.remark)
     result = {"weights": str(settings.weights_path), "steps": state.step, "of": settings.recipe.steps}
     line = f"{result['weights']}: {state.step} of {settings.recipe.steps} steps."
     if os.environ.get("RANK", "0") == "0":  # of the processes of a torchrun, the first
-        click.echo(json.dumps(result) if as_json else line)
+        click.echo(json.dumps(result | {"remarks": bar.remarks}) if as_json else line)
 
 
 def train_settings(chosen: dict[str, Any]) -> TrainSettings:
@@ -171,6 +176,7 @@ class _Bar:
         self._bar = Progress(*columns, console=self._console, disable=not drawn)
         self._task = self._bar.add_task("training", total=steps, loss=0.0)
         self._said_at = time.monotonic()
+        self.remarks: list[str] = []
 
     def __enter__(self) -> _Bar:
         self._bar.start()
@@ -187,6 +193,11 @@ class _Bar:
             left = f"{progress.eta_s / 60:.0f} min left"
             self.note(f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {left}")
 
+    def remark(self, line: str) -> None:
+        """Print a line above the bar and keep it for the result."""
+        self.remarks.append(line)
+        self.note(line)
+
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False)
+        self._console.print(line, markup=False, soft_wrap=True)  # a path stays whole

@@ -38,5 +38,5 @@ class PublishedItemStream(ItemStream):
 
     def _source_of(self, rng: Rng, name: str) -> StemSong:
         """A song whose stem is surely clean: without bass, `other` may hold the bass."""
-        clean = [s for s in self._sources.songs if s.complete or name in s.stems.keys() & {"vocals", "drums"}]
+        clean = [s for s in self.sources.songs if s.complete or name in s.stems.keys() & {"vocals", "drums"}]
         return clean[rng.integers(len(clean))] if clean else self._song(rng, "synthetic")

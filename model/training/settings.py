@@ -11,12 +11,13 @@ from model.training.dataset import ItemStream, Pool
 from model.training.mix import DEFAULT_MIX, Mix
 from model.training.published_mix import PublishedItemStream
 from model.training.recipe import RECIPES, Recipe
-from model.training.sources import Sources, load_library, load_songs, merged
+from model.training.sources import Sources, load_sources
 
 STREAMS: dict[str, type[ItemStream]] = {"own": ItemStream, "published": PublishedItemStream}
 """How items are mixed, by the name in a recipe."""
 
 VALIDATION_SEED = 9_000_002
+_RARELY = 1e-9  # in effect only where there is nothing else
 _VALIDATION_SONGS = 4  # of each kind; they are rendered for this alone
 
 
@@ -28,7 +29,8 @@ class TrainSettings:
     (then the project's own songs alone). `recipe.steps` shapes the learning rate; `minutes` ends this run
     earlier. `resume` goes on from the checkpoint in `out_dir`; `init` (an id or a path of a model) starts a
     new run from other weights. Items are made by `workers` processes ahead of time, by this one if 0. Every
-    `validate_every` steps (never, if 0) the loss on `validation_items` fixed items is taken.
+    `validate_every` steps (never, if 0) the loss on `validation_items` fixed items is taken. Where a file
+    or song cannot be used, `bad_data` says whether to "skip" or to "refuse".
     """
 
     out_dir: Path
@@ -47,6 +49,7 @@ class TrainSettings:
     checkpoint_every_s: float = 120.0
     pool: Pool = field(default_factory=Pool)
     mix: Mix = DEFAULT_MIX
+    bad_data: str = "skip"
 
     @property
     def item_frames(self) -> int:
@@ -70,29 +73,28 @@ class TrainSettings:
         return self.out_dir / "cache"
 
 
-def load_sources(settings: TrainSettings) -> Sources:
-    """Training recordings of all folders given. Raises TrainingDataError where a folder is unusable."""
-    sources = Sources()
-    if settings.audio_dir is not None:
-        sources = load_library(settings.audio_dir, settings.cache_dir)
-    if settings.songs_dir is not None:
-        sources = merged(sources, load_songs(settings.songs_dir, settings.cache_dir))
-    return sources
+def _sources(settings: TrainSettings, split: str) -> Sources:
+    return load_sources(settings.audio_dir, settings.songs_dir, settings.cache_dir, split)
 
 
 def training_stream(settings: TrainSettings) -> ItemStream:
-    """The items to learn from."""
-    return _stream(settings, load_sources(settings))
+    """The items to learn from. Raises TrainingDataError where a folder is unusable."""
+    return _stream(settings, _sources(settings, "train"))
 
 
 def validation_stream(settings: TrainSettings) -> ItemStream:
-    """Items of another seed, from the library's test split. Without a library only mixes and synthesised
-    songs are unseen, the recordings are not."""
-    sources = load_sources(settings)
-    if settings.audio_dir is not None:
-        sources = load_library(settings.audio_dir, settings.cache_dir, split="test")
+    """Items of another seed, from the test splits. Without one only mixes and synthesised songs are unseen,
+    the recordings are not. Where the test splits lack what the mix asks for, synthesis stands in."""
+    sources = _sources(settings, "test")
+    if sources.empty:
+        sources = _sources(settings, "train")
     pool = replace(settings.pool, songs=min(_VALIDATION_SONGS, settings.pool.songs))
-    return _stream(replace(settings, seed=VALIDATION_SEED, pool=pool), sources)
+    mix = replace(
+        settings.mix,
+        synthetic=settings.mix.synthetic or _RARELY,
+        synthetic_voice=settings.mix.synthetic_voice or _RARELY,
+    )
+    return _stream(replace(settings, seed=VALIDATION_SEED, pool=pool, mix=mix), sources)
 
 
 def _stream(settings: TrainSettings, sources: Sources) -> ItemStream:

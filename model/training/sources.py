@@ -55,17 +55,22 @@ class Sources:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to mix from."""
+        return not (self.songs or self.singing or self.speech or self.backgrounds or self.one_shots)
+
 
 def accepted(sources: Sources, bad_data: str) -> Sources:
     """The sources, if `bad_data` is "skip" or nothing was left out.
 
-    Raises TrainingDataError otherwise; `sources.left_out` names every file and song.
+    Raises TrainingDataError otherwise: the first reason; `sources.left_out` has them all.
     """
     if bad_data not in BAD_DATA:
         raise TrainingDataError(f"bad data: choose {' or '.join(BAD_DATA)}, not {bad_data!r}")
     if bad_data == "refuse" and sources.left_out:
         more = f" (and {len(sources.left_out) - 1} more)" if len(sources.left_out) > 1 else ""
-        raise TrainingDataError(f"{sources.left_out[0]}{more}; mend the data, or skip what is bad")
+        raise TrainingDataError(f"{sources.left_out[0]}{more}; or train with --bad-data skip")
     return sources
 
 
@@ -225,6 +230,18 @@ def _require_same(files: dict[str, Path], values: dict[str, int], unit: str) -> 
         named = ", ".join(f"{stem} {value}" for stem, value in values.items())
         folder = next(iter(files.values())).parent
         raise TrainingDataError(f"{folder}: stems differ in {unit} ({named}); export them together")
+
+
+def load_sources(
+    audio_dir: Path | None, songs_dir: Path | None, cache: Path, split: str = "train"
+) -> Sources:
+    """Recordings of one split: of a library, a folder of songs, both or none. Raises TrainingDataError."""
+    sources = Sources()
+    if audio_dir is not None:
+        sources = load_library(audio_dir, cache, split)
+    if songs_dir is not None:
+        sources = merged(sources, load_songs(songs_dir, cache, split))
+    return sources
 
 
 def merged(first: Sources, second: Sources) -> Sources:

@@ -62,6 +62,7 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
             "seed": settings.seed,
             "batch": settings.recipe.batch,
             "recipe": asdict(settings.recipe),
+            "mix": asdict(settings.mix),
             "model": state.model.state_dict(),
             "ema": state.ema.state_dict(),
             "optimizer": state.optimizer.state_dict(),
@@ -83,13 +84,14 @@ def _card(state: TrainingState, settings: TrainSettings) -> ModelCard:
 
 
 def resumed(settings: TrainSettings) -> TrainSettings:
-    """The settings with configuration, seed and recipe of the checkpoint in `out_dir`.
+    """The settings with configuration, seed, recipe and mix of the checkpoint in `out_dir`.
 
     Raises TrainingError as `load_state`.
     """
     saved = _read(settings.checkpoint_path)
     recipe = replace(settings.recipe, **saved.get("recipe", {}) | {"batch": saved["batch"]})
-    return replace(settings, config=_config(saved), seed=saved["seed"], recipe=recipe)
+    mix = replace(settings.mix, **saved.get("mix", {}))
+    return replace(settings, config=_config(saved), seed=saved["seed"], recipe=recipe, mix=mix)
 
 
 def load_state(settings: TrainSettings) -> TrainingState:

@@ -18,6 +18,7 @@ from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches, joined
 from model.training.recipe import TrainingError, learning_rate_at
 from model.training.settings import TrainSettings, training_stream, validation_stream
+from model.training.sources import accepted
 from model.training.starting import start_from
 from model.training.state import TrainingState, load_state, new_state, save_state
 from model.training.step import batch_loss, train_step
@@ -63,8 +64,9 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
             note(said)
     with ranks.leader_first():  # it alone decodes what is not in the cache
         stream = training_stream(settings)
-    for line in stream.left_out if ranks.leads else []:
-        note(f"left out: {line}")
+    for line in stream.remarks if ranks.leads else []:
+        note(line)
+    accepted(stream.sources, settings.bad_data)
     try:
         _run(state, stream, settings, ranks, report)
     finally:
@@ -91,9 +93,8 @@ def _batches(
 ) -> Generator[Batch, None, None]:
     size = settings.recipe.batch
     indices = (ranks.share(range(step * size, (step + 1) * size)) for step in itertools.count(first_step))
-    if settings.workers == 0:
-        return batches(lambda: stream, indices)
-    return batches(partial(training_stream, settings), indices, settings.workers, settings.device != "cpu")
+    opening = partial(training_stream, settings) if settings.workers else lambda: stream
+    return batches(opening, indices, settings.item_frames, settings.workers, settings.device != "cpu")
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path, songs: Path) -> N
         "weights": str(tmp_path / "model.safetensors"),
         "steps": 2,
         "of": 2,
+        "remarks": [],
     }
     config, card = read_header(tmp_path / "model.safetensors")
     assert config == TRAINABLE["stage"]
@@ -51,6 +53,21 @@ def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path, songs: Path) -> N
     saved = torch.load(tmp_path / "training.pt", weights_only=True)
     assert saved["recipe"]["dropout"] == 0.1  # not given again, and kept
     assert [row["step"] for row in table(tmp_path)] == ["1", "2"]
+
+
+def test_songs_that_cannot_be_used_are_named_and_skipped_or_refused(tmp_path: Path, songs: Path) -> None:
+    for bad in ("two", "three"):
+        shutil.copytree(songs / "one", songs / bad)
+        (songs / bad / "bass.wav").unlink()
+    options = ["--songs", str(songs), "--items", "published", "--json"]
+    skipped = run("--out", str(tmp_path / "a"), *options)
+    expected = [f"left out: {songs}/{bad}: has no bass; not used" for bad in ("three", "two")]
+    assert json.loads(skipped.stdout)["remarks"] == expected
+    refused = run("--out", str(tmp_path / "b"), *options, "--bad-data", "refuse")
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[:2] == expected
+    assert "three: has no bass; not used (and 1 more)" in refused.stderr.splitlines()[2]
+    assert not (tmp_path / "b" / "training.pt").exists()
 
 
 def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:

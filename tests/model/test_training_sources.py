@@ -11,6 +11,7 @@ from model.training.sources import (
     accepted,
     load_library,
     load_songs,
+    load_sources,
     merged,
     read_index,
     shared_packs,
@@ -278,3 +279,14 @@ def test_merged_sources_keep_both(library, cache):
     both = merged(sources, Sources(left_out=["x"], notes=["y"]))
     assert (len(both.songs), both.left_out[-1], both.notes[-1]) == (1, "x", "y")
     assert len(both.left_out) == len(sources.left_out) + 1
+
+
+def test_sources_of_both_folders_follow_the_split(library, tmp_path, cache):
+    for name in ("train/one", "test/two"):
+        write_song(tmp_path / "musdb" / name)
+    trained = load_sources(library, tmp_path / "musdb", cache)
+    tested = load_sources(library, tmp_path / "musdb", cache, "test")
+    assert [song.name for song in trained.songs] == ["multitracks/act/song", "train/one"]
+    assert [song.name for song in tested.songs] == ["test/two"]
+    assert len(tested.singing) == 1 and not trained.empty
+    assert load_sources(None, None, cache).empty
