@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -24,6 +25,10 @@ from host.score_report import Row, Scores, as_table, picture_of, summarise
 from host.stems import separate_channels
 from model.metrics import chunk_median_sdr_db, sdr_db, si_sdr_or_none
 from streaming.separator import Audio
+
+if TYPE_CHECKING:  # matplotlib takes a second
+    from host.listening import Stems
+    from host.report import ScoredSong
 
 PARTS_OF_OTHER = ("guitar", "piano")
 BACKINGS = ("instrumental", "accompaniment")
@@ -71,14 +76,21 @@ def targets(stem_names: Sequence[str], wanted: Sequence[str], model: str) -> lis
 
 
 def score_song(
-    song: TrueSong, renderer: Renderer, scored: Sequence[Target], baselines: bool, progress: Advance
+    song: TrueSong,
+    renderer: Renderer,
+    scored: Sequence[Target],
+    baselines: bool,
+    progress: Advance,
+    listen: Callable[[TrueSong, Stems], None] = lambda song, stems: None,
 ) -> list[Row]:
-    """One row per target: the scores of the model and of the baselines."""
+    """One row per target: the scores of the model and of the baselines. `listen` gets what was compared."""
     truths = np.stack([sum_of(song.stems[name] for name in target.true) for target in scored])
     rows: list[Row] = [{"stem": target.stem} for target in scored]
     stems = separate_channels(renderer, song.mixture, song.rate_hz, progress)
     estimates = [sum_of(stems[place] for place in target.estimated) for target in scored]
     _score(rows, "model", estimates, truths, song.rate_hz)
+    pairs = zip(estimates, truths, strict=True)
+    listen(song, {target.stem: pair for target, pair in zip(scored, pairs, strict=True)})
     del stems, estimates  # a song is hundreds of megabytes
     for system, guesses in _baselines(song, scored) if baselines else ():
         _score(rows, system, guesses, truths, song.rate_hz)
@@ -145,10 +157,23 @@ def _bounded(value: float | None) -> float | None:
     type=click.Path(path_type=Path),
     help="Where scores.json and scores.png go.",
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a page to listen to: ten seconds of every song, its stems and the truth.",
+)
 @json_option
 @guarded
 def evaluate(
-    data: Path, model: str, stems: tuple[str, ...], device: str, baselines: bool, out: Path, as_json: bool
+    data: Path,
+    model: str,
+    stems: tuple[str, ...],
+    device: str,
+    baselines: bool,
+    out: Path,
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     """Separate songs whose stems are known and score the result, in dB; higher is better.
 
@@ -170,8 +195,10 @@ def evaluate(
     songs = song_folders(data)
     renderer = open_renderer(model, device, ())
     scored = targets(renderer.stem_names, stems, model)
+    heard: list[ScoredSong] = []
+    listen = partial(_keep_excerpt, heard) if report else _unheard
     with results_folder(out):
-        rows, failed = score_songs(songs, renderer, scored, baselines)
+        rows, failed = score_songs(songs, renderer, scored, baselines, listen)
         for _, reason in failed:  # now that no bar is drawn over them
             complain(reason)
         publish(
@@ -185,12 +212,39 @@ def evaluate(
             out,
             as_json,
         )
+    if report:
+        write_page(report, f"{model} on {data}", heard)
     if failed:
         sys.exit(USER_ERROR)
 
 
+Listen = Callable[[str, TrueSong, "Stems"], None]
+"""Is given a song's name, the song, and what was compared."""
+
+
+def _unheard(name: str, song: TrueSong, stems: Stems) -> None:
+    pass
+
+
+def _keep_excerpt(heard: list[ScoredSong], name: str, song: TrueSong, stems: Stems) -> None:
+    from host.listening import excerpt
+
+    heard.append(excerpt(name, song.mixture, stems, song.rate_hz))
+
+
+def write_page(path: Path, title: str, songs: Sequence[ScoredSong]) -> None:
+    """Write the page to listen to. Errors: OutputError."""
+    from host.report import listening_page
+
+    write_text(path, listening_page(title, songs))
+
+
 def score_songs(
-    songs: dict[str, Path], renderer: Renderer, scored: Sequence[Target], baselines: bool
+    songs: dict[str, Path],
+    renderer: Renderer,
+    scored: Sequence[Target],
+    baselines: bool,
+    listen: Listen = _unheard,
 ) -> tuple[list[Row], list[tuple[str, Exception]]]:
     """The rows of all songs, and those that could not be scored with the reason."""
     rows: list[Row] = []
@@ -199,9 +253,9 @@ def score_songs(
         bar = open_bar(f"{len(songs)} songs")
         for number, (name, folder) in enumerate(songs.items()):
             try:
-                found = score_song(
-                    read_song(folder), renderer, scored, baselines, _part(bar, number, len(songs))
-                )
+                part = _part(bar, number, len(songs))
+                song = read_song(folder)
+                found = score_song(song, renderer, scored, baselines, part, partial(listen, name))
             except (ValueError, RuntimeError, OSError) as error:
                 if not is_expected(error):
                     raise

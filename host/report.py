@@ -92,6 +92,7 @@ class ScoredSong:
     title: str
     note: str
     sounds: Sequence[Sound]
+    rate_hz: int
 
 
 def build_report(
@@ -131,12 +132,12 @@ def build_report(
     return _page("stembridge demo", body)
 
 
-def listening_page(title: str, songs: Iterable[ScoredSong], rate_hz: int) -> str:
+def listening_page(title: str, songs: Iterable[ScoredSong]) -> str:
     """A page as HTML with the tracks of many songs: mix, stems, and the truth beside each. Threads: any."""
     body = [f"<h1>{escape(title)}</h1>", TRACKS_NOTE]
     for song in songs:
         body += [f"<h2>{escape(song.title)}</h2>", f'<p class="dim">{escape(song.note)}</p>']
-        tracks = "".join(_track(sound, rate_hz) for sound in song.sounds)
+        tracks = "".join(_track(sound, song.rate_hz) for sound in song.sounds)
         body.append(f'<section class="song">{tracks}</section>')
     return _page(title, body)
 

@@ -15,6 +15,16 @@ Separate = Callable[[Iterable[Audio]], Iterator[Audio]]
 """Pieces [channels, frames] of any lengths in, pieces [stems, channels, frames] out: as many frames."""
 
 
+def loudest(audio: Audio, frames: int, step_frames: int) -> slice:
+    """The loudest part of this length of audio [channels, frames], to a step; all of it where it is shorter.
+
+    Threads: any.
+    """
+    starts = range(0, max(audio.shape[-1] - frames, 0) + 1, step_frames)
+    start = max(starts, key=lambda at: float(np.square(audio[:, at : at + frames]).sum()))
+    return slice(start, start + frames)
+
+
 def rechunked(pieces: Iterable[Audio], frames: int) -> Iterator[Audio]:
     """The same audio in pieces of `frames`; the last one may be shorter. Threads: one at a time."""
     held: list[Audio] = []

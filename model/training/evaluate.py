@@ -24,6 +24,7 @@ from model.causal import CausalBSRoformer
 from model.filters import RATE_HZ
 from model.metrics import framewise_sdr_db, si_sdr_db
 from model.offline import separate
+from model.pieces import loudest
 from model.training.songs import STEM_NAMES, song
 from model.training.sources import Sources, load_library, to_float
 from model.training.synth import Audio, frames_of
@@ -83,12 +84,8 @@ class HeldOutSong:
 
     def excerpt(self, seconds: float) -> HeldOutSong:
         """The part of this length with the loudest vocals; the song itself where it is shorter."""
-        frames, step = frames_of(seconds), RATE_HZ
-        starts = range(0, self.stems.shape[-1] - frames + 1, step)
-        if len(starts) <= 1:
-            return replace(self, stems=self.stems[..., :frames])
-        start = max(starts, key=lambda at: float(np.square(self.stems[0, :, at : at + frames]).sum()))
-        return replace(self, stems=self.stems[..., start : start + frames])
+        part = loudest(self.stems[0], frames_of(seconds), RATE_HZ)
+        return replace(self, stems=self.stems[..., part])
 
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:

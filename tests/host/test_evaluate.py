@@ -13,6 +13,7 @@ from rich.console import Console
 from host.audio_files import write_audio
 from host.errors import UserError
 from host.evaluate import EvaluateError, Target, _bounded, evaluate, score_song, targets
+from host.listening import excerpt
 from host.musdb import STEMS, TrueSong, read_song, song_folders
 from host.renderers import Renderer
 from host.score_report import as_table, picture_of, summarise
@@ -125,6 +126,33 @@ def test_the_command_prints_writes_and_draws(data, tmp_path) -> None:
     half = 0.5 * sum(stems[name] for name in STEMS)
     assert vocals["model"]["usdr"] == pytest.approx(float(sdr_db(half, stems["vocals"])), abs=1e-3)
     assert sorted(path.name for path in out.iterdir()) == ["scores.json", "scores.png"]
+
+
+def test_a_page_to_listen_to_has_every_song(data, tmp_path) -> None:
+    page = tmp_path / "page.html"
+    result = run("--data", data, "--model", "signature", "--out", tmp_path / "out", "--report", page)
+    assert result.exit_code == 0, result.output
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<audio") == 2 * (1 + 2 * len(STEMS))
+    assert "B [song]" in html
+
+
+def test_an_excerpt_is_where_the_first_stem_is_loudest() -> None:
+    frames = 15 * RATE_HZ
+    rng = np.random.default_rng(0)
+    voice, band = (0.1 * rng.standard_normal((2, frames), dtype=np.float32) for _ in range(2))
+    voice[:, : 4 * RATE_HZ] *= 0.1
+    voice[:, 14 * RATE_HZ :] *= 0.1
+    found = excerpt(
+        "x", voice + band, {"vocals": (voice + 0.1 * band, voice), "drums": (band, band)}, RATE_HZ
+    )
+    part = slice(4 * RATE_HZ, 14 * RATE_HZ)
+    mix, vocals, drums = found.sounds
+    np.testing.assert_array_equal(mix.audio, (voice + band)[:, part])
+    np.testing.assert_array_equal(vocals.truth, voice[:, part])
+    np.testing.assert_array_equal(drums.audio, band[:, part])
+    assert vocals.note.startswith("SI-SDR +20.0 dB")
+    assert found.note.startswith("From 4 s on")
 
 
 def test_the_summary_is_median_and_mean(data, tmp_path) -> None:

@@ -130,8 +130,8 @@ def test_too_loud_sound_is_clipped_not_wrapped() -> None:
 
 def test_a_listening_page_has_every_song_with_its_tracks() -> None:
     stem = Sound("bass", "+1.0 dB", 0.5 * tone(), tone())
-    songs = [ScoredSong(f"<song {n}>", "of 10 s", [Sound("mix", "", tone()), stem]) for n in range(2)]
-    page = Page(listening_page("Held out", songs, 44100))
+    songs = [ScoredSong(f"<song {n}>", "of 10 s", [Sound("mix", "", tone()), stem], 44100) for n in range(2)]
+    page = Page(listening_page("Held out", songs))
     assert len(page.sources("audio")) == 6
     assert sum(attributes.get("class") == "song" for _, attributes in page.tags) == 2
     for text in ("Held out", "<song 0>", "<song 1>", "of 10 s", "+1.0 dB"):

@@ -1,0 +1,46 @@
+"""A page to listen to of the held-out songs: python -m benchmarks.listen --audio LIB --report page.html.
+
+Ten seconds of every song, where the voice is loudest: the mix, what the model gives, and the truth.
+"""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.latency_quality import causal, chosen
+from host.listening import EXCERPT_S, excerpt
+from host.report import ScoredSong, listening_page
+from model.causal import CausalBSRoformer
+from model.filters import RATE_HZ
+from model.training.evaluate import TRUE_PARTS, HeldOutSong, estimates_of, held_out_songs
+
+
+def heard(network: CausalBSRoformer, song: HeldOutSong) -> ScoredSong:
+    """A song's tracks: only the stems whose truth is known."""
+    estimates = estimates_of(network, song.mixture)
+    truths = {stem: song.truth(stem) for stem in TRUE_PARTS if stem in estimates}
+    stems = {stem: (estimates[stem], truth) for stem, truth in truths.items() if truth is not None}
+    return excerpt(song.name, song.mixture, stems, RATE_HZ)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="builtin", help="model id or path (default: %(default)s)")
+    parser.add_argument(
+        "--audio", type=Path, help="library with a test split (default: synthetic songs only)"
+    )
+    parser.add_argument("--songs", type=int, help="how many of each set (default: all)")
+    parser.add_argument("--report", type=Path, required=True, metavar="FILE", help="the page")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    network = causal(options.model)
+    with TemporaryDirectory() as cache:
+        songs = chosen(held_out_songs(options.audio, Path(cache)), options.songs, EXCERPT_S)
+    page = listening_page(f"{options.model} on held-out songs", [heard(network, song) for song in songs])
+    options.report.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
