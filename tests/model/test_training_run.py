@@ -1,7 +1,11 @@
 """The training loop: it learns, resumes to the bit, and refuses what it cannot do."""
 
 import dataclasses
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,8 @@ from model.training.train import train
 from tests.model.broken_items import NoItems, no_stream
 from tests.model.builders import SMALL_LIVE
 from tests.model.small_training import assert_same_weights, one_batch, settings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -93,8 +99,8 @@ def test_resuming_finds_the_recipe_again(tmp_path):
 def test_workers_make_the_same_items_in_the_same_order(folder):
     ready = settings(folder)
     indices = [range(0, 3), range(3, 6), range(6, 9), range(9, 12)]
-    alone = list(batches(lambda: training_stream(ready), indices))
-    helped = list(batches(partial(training_stream, ready), indices, workers=2))
+    alone = list(batches(lambda: training_stream(ready), indices, ready.item_frames))
+    helped = list(batches(partial(training_stream, ready), indices, ready.item_frames, workers=2))
     for mine, theirs in zip(alone, helped, strict=True):
         assert torch.equal(mine.stems, theirs.stems)
         assert torch.equal(mine.split, theirs.split)
@@ -102,12 +108,36 @@ def test_workers_make_the_same_items_in_the_same_order(folder):
 
 def test_a_worker_that_cannot_start_ends_the_run_instead_of_hanging_it():
     with pytest.raises(TrainingError, match="a worker"):
-        next(batches(no_stream, [range(1)], workers=1))
+        next(batches(no_stream, [range(1)], 64, workers=1))
 
 
 def test_what_a_worker_says_is_said_here():
     with pytest.raises(TrainingDataError, match="gone"):
-        next(batches(NoItems, [range(1)], workers=1))
+        next(batches(NoItems, [range(1)], 64, workers=1))
+
+
+def test_workers_leave_with_a_run_that_is_killed(tmp_path):
+    number = tmp_path / "pid"
+    run = subprocess.Popen([sys.executable, "-m", "tests.model.broken_items", str(number)], cwd=ROOT)
+    try:
+        wait_until(lambda: number.exists() and number.read_text())
+    finally:
+        run.kill()
+        run.wait()
+    wait_until(lambda: not is_running(int(number.read_text())))
+
+
+def wait_until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("still not so after a minute")
+
+
+def is_running(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_dropout_is_for_training_only(tmp_path):
