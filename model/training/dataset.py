@@ -17,7 +17,7 @@ from model.filters import filtered
 from model.training.bands import placed
 from model.training.mastering import mastered
 from model.training.mix import DEFAULT_MIX, Mix, MixError
-from model.training.production import doubled, produced
+from model.training.production import chopped, doubled, produced
 from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
@@ -45,6 +45,8 @@ ROOM_FOR_BASS = 0.4
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
+CHOPPED_VOICE = 0.15
+LONG_ROOM = 0.2
 FAR_PITCH = 0.3
 PLACED_OTHER = 0.3
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
@@ -290,6 +292,8 @@ class ItemStream:
         return sound
 
     def _with_effects(self, rng: Rng, sound: Audio) -> Audio:
+        if rng.random() < CHOPPED_VOICE:
+            sound = chopped(rng, sound)
         if rng.random() < PRODUCED_VOICE:
             sound = produced(rng, sound)
         if rng.random() < 0.6:
@@ -297,5 +301,6 @@ class ItemStream:
         if rng.random() < 0.25:
             sound = np.repeat(sound.mean(axis=0, keepdims=True), 2, axis=0)
         if rng.random() < 0.55:
-            sound = reverberated(sound, room(rng, rng.uniform(0.3, 1.6)), rng.uniform(0.03, 0.5))
+            seconds = rng.uniform(2.0, 5.0) if rng.random() < LONG_ROOM else rng.uniform(0.3, 1.6)
+            sound = reverberated(sound, room(rng, seconds), rng.uniform(0.03, 0.5))
         return sound

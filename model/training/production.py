@@ -11,6 +11,7 @@ from model.training.spectra import sound_of, spectra_of
 from model.training.synth import (
     Audio,
     Rng,
+    add_at,
     compressed,
     driven,
     echoed,
@@ -78,6 +79,28 @@ def doubled(rng: Rng, voice: Audio) -> Audio:
         back = (rng.uniform(0.006, 0.03) + wander_s) * RATE_HZ
         wide[side] += np.interp(at - back, at, voice[int(rng.integers(2))]).astype(np.float32)
     return wide
+
+
+def chopped(rng: Rng, voice: Audio) -> Audio:
+    """A few slices of the voice, played again and again on a grid, as in dance music."""
+    frames, step = voice.shape[-1], int(rng.uniform(0.08, 0.4) * RATE_HZ)
+    loud = np.flatnonzero(np.abs(voice).max(axis=0) > 0.2 * np.abs(voice).max())
+    if len(loud) == 0:
+        return voice
+    starts = rng.choice(loud, int(rng.integers(1, 4)))
+    chops, at = np.zeros_like(voice), int(rng.integers(step))
+    while at < frames:
+        start, length = int(rng.choice(starts)), int(step * rng.choice([1, 1, 2]) * rng.uniform(0.5, 1.0))
+        if rng.random() < 0.75:
+            add_at(chops, at, softened(voice[:, start : start + length]))
+        at += step * int(rng.choice([1, 1, 2, 4]))
+    return chops
+
+
+def softened(sound: Audio) -> Audio:
+    """Without a click at either end: 4 ms of fade."""
+    ramp = np.minimum(np.arange(1, sound.shape[-1] + 1) / (0.004 * RATE_HZ), 1.0)
+    return (sound * ramp * ramp[::-1]).astype(np.float32)
 
 
 def _squashed(rng: Rng, voice: Audio) -> Audio:
