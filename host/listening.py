@@ -22,8 +22,8 @@ def excerpt(title: str, mixture: Audio, stems: Stems, rate_hz: int) -> ScoredSon
     tracks = [Sound("mix", "What went in.", mixture[:, part].copy())]
     for name, (estimate, truth) in stems.items():
         tracks.append(_track(name, estimate[:, part], truth[:, part], mixture[:, part]))
-    note = f"From {part.start / rate_hz:.0f} s on, where {next(iter(stems))} is loudest."
-    return ScoredSong(title, note, tracks, rate_hz)
+    seconds = tracks[0].audio.shape[-1] / rate_hz
+    return ScoredSong(title, f"The {seconds:.0f} s with the loudest {next(iter(stems))}.", tracks, rate_hz)
 
 
 def _track(name: str, estimate: Audio, truth: Audio, mixture: Audio) -> Sound:

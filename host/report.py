@@ -48,7 +48,7 @@ p { margin: 0.4rem 0; max-width: 46rem; }
 .track header { display: flex; flex-wrap: wrap; gap: 0.5rem 1rem; align-items: center; }
 .track h3 { margin: 0; font-size: 1rem; min-width: 6rem; }
 .track audio { flex: 1; min-width: 14rem; height: 2.2rem; }
-.track label { flex: 1; display: flex; gap: 0.5rem; align-items: center; }
+.track .player { flex: 1; display: flex; gap: 0.5rem; align-items: center; }
 img { width: 100%; height: auto; display: block; margin-top: 0.4rem; }
 table { border-collapse: collapse; width: 100%; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; overflow: hidden; }
@@ -174,7 +174,8 @@ def _card(value: str, caption: str) -> str:
 def _track(sound: Sound, rate_hz: int, picture: str = "") -> str:
     players = _player(sound.audio, rate_hz)
     if sound.truth is not None:
-        players = f"<label>model {players}</label><label>truth {_player(sound.truth, rate_hz)}</label>"
+        truth = _player(sound.truth, rate_hz)
+        players = f'<span class="player">model {players}</span><span class="player">truth {truth}</span>'
     return (
         f'<article class="track"><header><h3>{escape(sound.title)}</h3>{players}</header>'
         f'<p class="dim">{escape(sound.note)}</p>{picture}</article>'
