@@ -15,7 +15,7 @@ import torch
 from model.causal import CausalBSRoformer
 from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
-from model.training.prefetch import Batch, batches, joined
+from model.training.prefetch import Batch, batches
 from model.training.recipe import TrainingError, learning_rate_at
 from model.training.settings import TrainSettings, training_stream, validation_stream
 from model.training.sources import accepted
@@ -162,5 +162,7 @@ class Validation:
         return float(torch.stack(losses).mean())
 
     def _made(self) -> list[Batch]:
-        stream, size = validation_stream(self._settings), self._settings.validation_items
-        return [joined([stream.item(index)]) for index in range(size)]
+        settings = self._settings
+        indices = (range(index, index + 1) for index in range(settings.validation_items))
+        opening = partial(validation_stream, settings)
+        return list(batches(opening, indices, settings.item_frames, settings.workers))

@@ -43,6 +43,7 @@ def folder(tmp_path, tmp_path_factory):
         ({"loss": "published"}, 20, 0.25),
         ({"dropout": 0.1}, 30, 6.0),
         ({"precision": "bf16"}, 30, 6.0),
+        ({"precision": "fp16"}, 30, 6.0),
     ],
 )
 def test_overfits_one_batch(tmp_path, recipe, steps, fall):
@@ -159,6 +160,27 @@ def test_lower_precision_stays_close_and_leaves_spectra_alone(tmp_path):
     assert torch.equal(seen[0], full.model.features(full.model.stft(audio)))
     error = (found - expected).square().sum() / expected.square().sum()
     assert 0 < error < 1e-3
+
+
+def test_an_fp16_gradient_that_overflows_lowers_its_scale_and_changes_nothing(tmp_path):
+    ready = settings(tmp_path, precision="fp16")
+    state, untouched = new_state(ready), new_state(ready)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    train_step(state, one_batch(), ready)
+    assert state.scaler.get_scale() == 2.0**99
+    assert_same_weights(state, untouched)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_trains_on_a_gpu_and_resumes(folder):
+    ready = settings(folder, device="cuda", precision="bf16", workers=2, validate_every=2, steps=4)
+    seen = []
+    train(dataclasses.replace(ready, minutes=0.0))
+    state = train(dataclasses.replace(ready, resume=True), seen.append)
+    assert state.step == 4
+    assert next(state.model.parameters()).is_cuda
+    assert [p.validation is not None for p in seen] == [False, True, False, True]
 
 
 def test_look_aheads_are_drawn_by_seed_and_step(tmp_path):
