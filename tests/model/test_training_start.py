@@ -120,9 +120,7 @@ def test_models_of_other_stems_are_refused(tmp_path):
 
 
 def test_nothing_that_fits_is_refused(tmp_path):
-    sizes = dataclasses.replace(
-        SMALL_LIVE, dim=24, depth=1, mask_hidden=12, heads=3
-    )
+    sizes = dataclasses.replace(SMALL_LIVE, dim=24, depth=1, mask_hidden=12, heads=3)
     state = new_state(settings(tmp_path, config=sizes))
     other = dataclasses.replace(SMALL_PUBLISHED, depth=1)
     with pytest.raises(TrainingError, match="nothing of it fits"):
