@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from model.config import CausalConfig
     from model.training.settings import TrainSettings
 
+SONGS_HELP = (
+    "Folder of songs, each a folder of vocals/drums/bass/other or vocals/instrumental files;"
+    " with the folders train and test (as MUSDB18-HQ), each is its split."
+)
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
 RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
 _PATH = click.Path(path_type=Path, file_okay=False)
@@ -39,7 +43,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.command(short_help="Train the built-in model anew, or your own.")
 @click.option("--out", "out_dir", type=_PATH, required=True, help="Folder for checkpoint, cache and weights.")
 @click.option("--audio", "audio_dir", type=_FOLDER, help="Library of recordings with a files.tsv.")
-@click.option("--songs", "songs_dir", type=_FOLDER, help="Folder of songs as vocals/drums/bass/other files.")
+@click.option("--songs", "songs_dir", type=_FOLDER, help=SONGS_HELP)
 @click.option(
     "--profile",
     type=click.Choice(list(TRAINABLE)),

@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,22 +74,24 @@ def _unreadable(path: Path) -> TrainingDataError:
 
 def _ends_early(path: Path, sound: Audio) -> bool:
     """Whether a WAV or FLAC is cut or damaged: decoders fill what is missing with silence."""
-    data = path.read_bytes()
-    if data[:4] == b"RIFF":
-        return _wav_promises(data) > len(data)
-    if data[:4] == b"fLaC":
-        return not _flac_sum_fits(data[8:42], sound)
+    with path.open("rb") as file:
+        kind = file.read(4)
+        if kind == b"RIFF":
+            return _wav_end(file) > path.stat().st_size
+        if kind == b"fLaC":
+            file.seek(8)
+            return not _flac_sum_fits(file.read(34), sound)
     return False
 
 
-def _wav_promises(data: bytes) -> int:
-    """Where the data chunk of a WAV ends by its header; 0 where the header does not say (streamed files)."""
-    at = 12
-    while at + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, at)
+def _wav_end(file: BinaryIO) -> int:
+    """Where the samples of a WAV end by its header; 0 where the header does not say (streamed files)."""
+    file.seek(12)
+    while len(header := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", header)
         if name == b"data":
-            return at + 8 + int(size) if size < 0xFFFFFFFF else 0
-        at += 8 + size + size % 2
+            return file.tell() + int(size) if size < 0xFFFFFFFF else 0
+        file.seek(size + size % 2, os.SEEK_CUR)
     return 0
 
 
@@ -96,12 +99,16 @@ def _flac_sum_fits(stream_info: bytes, sound: Audio) -> bool:
     """Whether the samples have the MD5 sum of STREAMINFO (RFC 9639, 8.2); true where it gives none."""
     expected = stream_info[18:34]
     bits = ((stream_info[12] & 1) << 4 | stream_info[13] >> 4) + 1
-    if not any(expected) or bits > 24:
+    if not any(expected) or bits not in (16, 24):
         return True
-    whole = np.round(sound.T * np.float64(2 ** (bits - 1) - 1)).astype("<i4")  # as pedalboard scales FLAC
-    width = (bits + 7) // 8
-    raw = np.ascontiguousarray(whole).view(np.uint8).reshape(-1, 4)[:, :width]
-    return hashlib.md5(raw.tobytes(), usedforsecurity=False).digest() == expected
+    full_scale = 2 ** (bits - 1)  # some decoders divide by one less
+    return any(_md5(sound, scale, bits // 8) == expected for scale in (full_scale - 1, full_scale))
+
+
+def _md5(sound: Audio, scale: int, width: int) -> bytes:
+    whole = np.ascontiguousarray(np.round(sound.T * np.float64(scale)).astype("<i4"))
+    raw = whole.view(np.uint8).reshape(-1, 4)[:, :width]
+    return hashlib.md5(raw.tobytes(), usedforsecurity=False).digest()
 
 
 def screened(path: Path, sound: Audio, shortest_s: float) -> Audio:

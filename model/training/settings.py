@@ -11,6 +11,8 @@ from model.training.dataset import ItemStream, Pool
 from model.training.mix import DEFAULT_MIX, Mix
 from model.training.published_mix import PublishedItemStream
 from model.training.recipe import RECIPES, Recipe
+from model.training.recordings import TrainingDataError
+from model.training.songs import UNSEEN_SEED
 from model.training.sources import Sources, load_sources
 
 STREAMS: dict[str, type[ItemStream]] = {"own": ItemStream, "published": PublishedItemStream}
@@ -78,7 +80,9 @@ def _sources(settings: TrainSettings, split: str) -> Sources:
 
 
 def training_stream(settings: TrainSettings) -> ItemStream:
-    """The items to learn from. Raises TrainingDataError where a folder is unusable."""
+    """The items to learn from. Raises TrainingDataError where a folder or the seed is unusable."""
+    if settings.seed in (UNSEEN_SEED, VALIDATION_SEED):
+        raise TrainingDataError(f"seed {settings.seed} makes the songs that test models; choose another")
     return _stream(settings, _sources(settings, "train"))
 
 

@@ -35,6 +35,8 @@ from model.training.synth import (
 
 STEM_NAMES = ("vocals", "drums", "bass", "other")
 PUMPING = 0.25
+UNSEEN_SEED = 9_000_001
+"""Seed of the synthesised test songs; no training may take it."""
 
 
 def bass_line(rng: Rng, frames: int) -> Audio:

@@ -3,9 +3,12 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from model.training.mix import parse_mix
-from model.training.settings import training_stream, validation_stream
+from model.training.recordings import TrainingDataError
+from model.training.settings import VALIDATION_SEED, training_stream, validation_stream
+from model.training.songs import UNSEEN_SEED
 from model.training.state import new_state, resumed, save_state
 from tests.model.recorded import write_song
 from tests.model.small_training import settings
@@ -38,6 +41,12 @@ def test_validation_items_are_the_same_every_time(tmp_path):
     first, again = (validation_stream(ready).item(3).stems for _ in range(2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, training_stream(ready).item(3).stems)
+
+
+@pytest.mark.parametrize("seed", [UNSEEN_SEED, VALIDATION_SEED])
+def test_nobody_trains_on_the_test_songs(tmp_path, seed):
+    with pytest.raises(TrainingDataError, match="choose another"):
+        training_stream(settings(tmp_path, seed=seed))
 
 
 def test_a_resumed_run_keeps_its_mix(tmp_path):
