@@ -25,12 +25,10 @@ from model.filters import RATE_HZ
 from model.metrics import framewise_sdr_db, si_sdr_db
 from model.offline import separate
 from model.pieces import loudest
-from model.training.songs import STEM_NAMES, song
-from model.training.sources import Sources, load_library, to_float
+from model.training.recordings import to_float
+from model.training.songs import STEM_NAMES, UNSEEN_SEED, song
+from model.training.sources import Sources, load_library
 from model.training.synth import Audio, frames_of
-
-UNSEEN_SEED = 9_000_001
-"""Seed of the synthesised test songs; training takes its own from other seeds."""
 
 REAL, PHRASES, SYNTHETIC = "real", "phrases", "synthetic"
 """The sets: multitracks, phrases over instrumentals, songs of the generator."""

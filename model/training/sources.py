@@ -16,7 +16,6 @@ from pathlib import Path
 
 from model.filters import RATE_HZ
 from model.training.recordings import SUFFIXES, Pcm, TrainingDataError, load, rate_of
-from model.training.recordings import to_float as to_float
 from model.training.songs import STEM_NAMES
 
 BAD_DATA = ("skip", "refuse")
