@@ -286,3 +286,16 @@ def test_synthesised_songs_come_without_a_library(tmp_path, monkeypatch) -> None
     monkeypatch.setattr("model.training.evaluate._SYNTHETIC_SONGS", 1)
     (song,) = held_out_songs(None, tmp_path, seconds=1.0)
     assert (song.kind, song.stems.shape) == (SYNTHETIC, (4, 2, 44_100))
+
+
+def test_the_readme_says_what_scores_json_says() -> None:
+    table = json.loads((WEIGHTS / "scores.json").read_text())
+    assert f"{BEGIN}\n\n{readme_section(table)}\n\n{END}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_scores_json_is_consistent_and_of_the_committed_weights() -> None:
+    table = json.loads((WEIGHTS / "scores.json").read_text())
+    assert list(table["models"]) == sorted(path.stem for path in WEIGHTS.glob("builtin-*.safetensors"))
+    for name, release in committed(WEIGHTS).items():
+        assert table["gates"][name] == gates_of(table["rows"], name)
+        assert release.facts().items() <= table["models"][name].items()
