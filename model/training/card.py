@@ -21,6 +21,7 @@ from model.catalogue import BUILTIN, SUFFIX
 from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
+from model.profiles import TRAINABLE
 from model.training.dataset import ACCOMPANIMENTS, DOUBLED_VOICE, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs
 from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
@@ -32,6 +33,8 @@ LOADS = "hop_times.json"
 
 BEGIN = "<!-- scores, written by `python -m model.training.card`: -->"
 END = "<!-- end of scores -->"
+
+FRAMING = ("hop_frames", "look_ahead_frames", "look_aheads")
 
 ITEM_S = 2.55
 """Of the items of checkpoints that do not say: the own recipe's."""
@@ -179,6 +182,14 @@ def trained(training: Path) -> Release:
     return Release(network.eval(), saved["step"], hours)
 
 
+def framed_as(config: CausalConfig) -> str:
+    """The built-in name of the profile with this framing. Raises PublishError where none has it."""
+    for profile, known in TRAINABLE.items():
+        if all(getattr(config, key) == getattr(known, key) for key in FRAMING):
+            return f"{BUILTIN}-{profile}"
+    raise PublishError("the training has the framing of no profile; say with --name what its model is called")
+
+
 def score(
     releases: Mapping[str, Release], songs: Sequence[HeldOutSong], loads: Mapping[str, Any], tell: Tell
 ) -> dict[str, Any]:
@@ -275,8 +286,8 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.training.card", description=__doc__)
-    parser.add_argument("--training", type=Path, help="folder of a training: publish its weights as --name")
-    parser.add_argument("--name", default="builtin-live", help="of the model of --training")
+    parser.add_argument("--training", type=Path, help="folder of a training: publish its weights first")
+    parser.add_argument("--name", help="of that model (default: builtin-PROFILE, by its hop and look-ahead)")
     parser.add_argument("--audio", type=Path, required=True, help="library with a test split")
     parser.add_argument("--weights", type=Path, required=True, help="folder of weights, card and scores")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each test song")
@@ -285,7 +296,10 @@ def _arguments() -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    fresh = {args.name: trained(args.training)} if args.training else {}
+    fresh = {}
+    if args.training:
+        release = trained(args.training)
+        fresh[args.name or framed_as(release.network.config)] = release
     releases = committed(args.weights, set(fresh)) | fresh
     if not releases:
         raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")

@@ -1,5 +1,6 @@
 """Scores of held-out songs: what is compared, what is left out, what it amounts to, and who says so."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ from model.baselines import band_pass
 from model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
 from model.metrics import chunk_median_sdr_db, si_sdr_db
+from model.profiles import TRAINABLE
 from model.training import card
 from model.training.card import (
     BEGIN,
     END,
     Release,
     committed,
+    framed_as,
     measured_load,
     publish,
     renew_section,
@@ -256,6 +259,13 @@ def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> N
     assert release.network.config == SMALL_LIVE
     with pytest.raises(card.PublishError, match=r"training\.pt"):
         trained(tmp_path / "missing")
+
+
+def test_a_training_is_named_by_its_framing() -> None:
+    for profile, config in TRAINABLE.items():
+        assert framed_as(dataclasses.replace(config, dim=32, depth=1)) == f"builtin-{profile}"
+    with pytest.raises(card.PublishError, match="--name"):
+        framed_as(dataclasses.replace(CausalConfig(), hop_frames=147))
 
 
 def test_a_load_counts_for_the_configuration_that_was_measured() -> None:
