@@ -127,8 +127,8 @@ def _row(speed: ProfileSpeed) -> Finding:
 
 
 def _advice_row(advice: Advice) -> Finding:
-    name = f"{advice.profile} {advice.options}".strip() if advice.profile else "none"
-    detail = f"{name} ({advice.why})"
+    choice = f"--model {advice.profile} {advice.options}".strip() if advice.profile else "none"
+    detail = f"{choice} ({advice.why})"
     return Finding(
         "recommended profile", advice.profile is not None, detail, "a faster machine", asdict(advice)
     )

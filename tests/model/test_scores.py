@@ -284,6 +284,27 @@ def test_a_page_without_markers_is_left_alone(tmp_path) -> None:
     assert page.read_text() == f"{BEGIN} but no end"
 
 
+def test_one_command_publishes_a_training_and_scores_what_is_there(
+    weights, tmp_path, model, monkeypatch, capsys
+) -> None:
+    saved = {"config": SMALL_LIVE.to_dict() | {"hop_frames": 294}, "step": 7, "batch": 1}
+    stage = random_model(CausalConfig.from_dict(saved["config"]))
+    torch.save(saved | {"ema": stage.state_dict()}, tmp_path / "training.pt")
+    monkeypatch.setattr(card, "held_out_songs", lambda audio, cache, seconds: [held_out(kind=REAL)])
+    arguments = ["--training", str(tmp_path), "--audio", "any", "--weights", str(weights), "--seconds", "2"]
+    monkeypatch.setattr(sys, "argv", ["card", *arguments])
+    card.main()
+    told = json.loads((weights / "scores.json").read_text())
+    assert {name: facts["steps"] for name, facts in told["models"].items()} == {
+        "builtin-live": 10,
+        "builtin-stage": 7,
+    }
+    assert load_checkpoint(weights / "builtin-stage.safetensors")[0].config.hop_frames == 294
+    said = capsys.readouterr()
+    assert "1/1 song 0" in said.err
+    assert gate_lines(told["gates"])[0] in said.out
+
+
 def test_errors_are_one_line(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["card", "--audio", "none", "--weights", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
