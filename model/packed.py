@@ -38,8 +38,9 @@ class Packed(nn.Module):
             self.register_buffer(name, tensor.detach().contiguous().clone())
 
 
-def normalised(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:])
+def normalised(x: Tensor, dim: int) -> Tensor:
+    """A trace computes anew whatever it is not told: so sizes are numbers here, and not asked of tensors."""
+    return F.layer_norm(x, (dim,))
 
 
 class PackedFeedForward(Packed):
@@ -51,7 +52,7 @@ class PackedFeedForward(Packed):
     narrow: Tensor
 
     def __init__(self, layer: FeedForward) -> None:
-        root = math.sqrt(0.5)
+        root, self.dim = math.sqrt(0.5), layer.narrow.out_features
         super().__init__(
             wide_bias=layer.widen.bias * root,
             widen=(layer.widen.weight * layer.norm.weight).t() * root,
@@ -60,7 +61,7 @@ class PackedFeedForward(Packed):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        u = torch.addmm(self.wide_bias, normalised(x), self.widen)
+        u = torch.addmm(self.wide_bias, normalised(x, self.dim), self.widen)
         return x.add_(self.narrow_bias).addmm_(torch.addcmul(u, u, torch.erf(u)), self.narrow)
 
 
@@ -72,23 +73,24 @@ class PackedAttention(Packed):
     out: Tensor
 
     def __init__(self, layer: GatedAttention) -> None:
-        self.heads, self.dim_head = layer.heads, layer.dim_head
+        self.heads, self.dim_head, self.dim = layer.heads, layer.dim_head, layer.out.out_features
         project = torch.cat([layer.project.weight * layer.norm.weight, layer.project.bias[:, None]], dim=1)
         project[: self.heads * self.dim_head] *= self.dim_head**-0.5
-        project = F.pad(project, (0, 0, 0, self.heads % 2))  # rows of whole pairs, to be seen as complex
+        odd = self.heads % 2
+        project = F.pad(project, (0, 0, 0, odd))  # rows of whole pairs, to be seen as complex
+        self.sizes = [(self.heads + 1) * self.dim_head, self.dim_head, self.heads, odd][: 3 + odd]
         super().__init__(weight=project[:, :-1].t(), bias=project[:, -1], out=layer.out.weight.t())
 
     def split(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of x [bands, dim]: rotated queries [bands, heads, dim_head], key and value [bands, dim_head], open
-        gates [bands, heads, 1]."""
-        parts = torch.addmm(self.bias, normalised(x), self.weight)
-        turning = (self.heads + 1) * self.dim_head
-        pairs = torch.view_as_complex(torch.unflatten(parts[:, :turning], 1, (self.heads + 1, -1, 2)))
-        turned = torch.view_as_real(pairs * rotations).flatten(-2)
-        value, gate = parts[:, turning:].split_with_sizes(
-            (self.dim_head, parts.shape[1] - turning - self.dim_head), dim=1
+        """Of x [bands, dim]: rotated queries [bands, heads, dim_head] and key [bands, 1, dim_head], value
+        [bands, dim_head], open gates [bands, heads, 1]."""
+        parts = torch.addmm(self.bias, normalised(x, self.dim), self.weight)
+        turning, value, gate, *_ = parts.split_with_sizes(self.sizes, dim=1)
+        pairs = torch.view_as_complex(torch.unflatten(turning, 1, (self.heads + 1, -1, 2)))
+        query, key = (
+            torch.view_as_real(pairs * rotations).flatten(-2).split_with_sizes((self.heads, 1), dim=1)
         )
-        return turned[:, :-1], turned[:, -1], value, gate[:, : self.heads, None].sigmoid()
+        return query, key, value, gate.sigmoid().unsqueeze(2)
 
     def merge(self, x: Tensor, attended: Tensor, gate: Tensor) -> Tensor:
         """Add gated heads [bands, heads, dim_head] to x in place."""
@@ -101,7 +103,7 @@ class PackedTimeAttention(PackedAttention):
         if context.heard:
             features, rotations = context.heard
             _, key, value, _ = self.split(features.view(x.shape), rotations)
-        cache.keys.index_copy_(2, context.slots, key.unsqueeze(2))
+        cache.keys.index_copy_(2, context.slots, key.transpose(1, 2))
         cache.values.index_copy_(1, context.slots, value.unsqueeze(1))
         scores = torch.baddbmm(context.bias, query, cache.keys)
         return self.merge(x, torch.bmm(scores.softmax(-1), cache.values), gate)
@@ -116,8 +118,8 @@ class PackedBandAttention(PackedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value, gate = self.split(x, self.rotations)
-        scores = query.flatten(0, 1) @ key.t()
-        attended = (scores.softmax(-1) @ value).view(query.shape)
+        scores = torch.mm(query.flatten(0, 1), key.squeeze(1).t())
+        attended = torch.mm(scores.softmax(-1), value).view(-1, self.heads, self.dim_head)
         return self.merge(x, attended, gate)
 
 
@@ -184,7 +186,7 @@ class PackedFeatures(Packed):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         planes = self.mix @ torch.view_as_real(spectrum).flatten(1)
-        real, imaginary = planes.square().view(planes.shape[0], -1, 2).unbind(-1)
+        real, imaginary = torch.unflatten(planes.square(), 1, (-1, 2)).unbind(-1)
         squares = real + imaginary
         energies = squares @ self.membership
         gain = ((energies[: self.channels].mean(0) + self.floor) * self.power).rsqrt().sqrt()
@@ -216,6 +218,8 @@ class PackedMasks(Packed):
 
     def __init__(self, layer: StemMasks) -> None:
         self.stems, self.channels = layer.stems, layer.channels
+        self.dim, hidden = layer.hidden.weight.shape[1:]
+        self.mask_hidden = hidden // self.stems
         self.bins = layer.groups[-1].last_bin
         pick = torch.empty(self.stems, self.channels, self.bins, dtype=torch.int)
         weights, size = [], 0
@@ -242,8 +246,8 @@ class PackedMasks(Packed):
             self.biases.append(frozen(flat[:, -1:]))
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.baddbmm(self.hidden_bias, normalised(x).unsqueeze(1), self.hidden).tanh_()
-        rows = hidden.view(-1, 1, hidden.shape[-1] // self.stems)
+        hidden = torch.baddbmm(self.hidden_bias, normalised(x, self.dim).unsqueeze(1), self.hidden).tanh_()
+        rows = hidden.view(-1, 1, self.mask_hidden)
         parts = rows.split_with_sizes([weight.shape[0] for weight in self.weights])
         outputs = [
             torch.baddbmm(bias, part, weight).flatten()
