@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,10 +38,27 @@ def train_step(state: TrainingState, batch: Batch, settings: TrainSettings, rank
     torch.autograd.backward(state.scaler.scale(loss))
     loss = loss.detach()
     ranks.average([p.grad for p in state.model.parameters() if p.grad is not None] + [loss])
-    _update(state)
-    _update_ema(state, recipe.ema_decay)
-    state.step += 1
+    with _uninterrupted():
+        _update(state)
+        _update_ema(state, recipe.ema_decay)
+        state.step += 1
     return float(loss)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is through: half an update must not be saved."""
+    if threading.current_thread() is not threading.main_thread():  # only there does Ctrl-C arrive
+        yield
+        return
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def look_ahead_of(settings: TrainSettings, step: int) -> int | None:

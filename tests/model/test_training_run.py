@@ -1,6 +1,8 @@
 """The training loop: it learns, resumes to the bit, and refuses what it cannot do."""
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +78,23 @@ def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(folder, tmp_path_fac
     again = train(dataclasses.replace(parts, resume=True))
     assert whole.step == again.step == 4
     assert_same_weights(whole, again)
+
+
+def test_an_interrupt_waits_for_the_end_of_an_update(tmp_path, monkeypatch):
+    ready = settings(tmp_path)
+    state, whole = new_state(ready), new_state(ready)
+    train_step(whole, one_batch(), ready)
+    update = state.optimizer.step
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return update(*arguments)
+
+    monkeypatch.setattr(state.optimizer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_step(state, one_batch(), ready)
+    assert state.step == 1
+    assert_same_weights(state, whole)
 
 
 def test_a_checkpoint_of_before_recipes_resumes(tmp_path):
