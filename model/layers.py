@@ -174,8 +174,8 @@ class Transformer(nn.Module):
         rows = len(x)
         if x.device.type == "cpu":
             rows = max(1, SLICE_POSITIONS * torch.get_num_threads() // x.shape[1])
-        parts = torch.split(x, rows)
-        return torch.cat([self._run(part.contiguous(), rotations, asked) for part in parts])
+        parts = [self._run(part.contiguous(), rotations, asked) for part in torch.split(x, rows)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _run(self, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
         *earlier, last = self.layers

@@ -60,13 +60,18 @@ class WindowedSeparator:
         self._mixture = torch.zeros(config.channels, self.window_frames, pin_memory=pinned)
         contribution = (config.stems, config.channels, self.hop_frames + self.fade_frames)
         self._stems = torch.zeros(contribution, pin_memory=pinned)
-        self._run: Callable[[], None] = self._work
+        self._run: Callable[[], None] = self._eagerly
 
     def _work(self) -> None:
         """From the host's mixture to the host's stems."""
         window = sanitised(self._mixture.to(self.device, non_blocking=True))
         stems = self._network.part(window.unsqueeze(0), *self._framing.contribution)[0]
         self._stems.copy_(stems, non_blocking=True)
+
+    def _eagerly(self) -> None:
+        self._work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def warm_up(self) -> None:
         """Plan, capture and freeze; afterwards nothing grows.
@@ -82,7 +87,7 @@ class WindowedSeparator:
     @torch.inference_mode()
     def _fits(self) -> bool:
         try:
-            self._work()
+            self._eagerly()
             if self._graphs and self.device.type == "cuda":
                 self._run = replayed(self._work, self.device)
         except torch.OutOfMemoryError:
@@ -120,7 +125,7 @@ class WindowedSeparator:
 
     def close(self) -> None:
         """Give the captured work back, and what `warm_up` froze."""
-        self._run = self._work
+        self._run = self._eagerly
         gc.unfreeze()
 
 
