@@ -136,6 +136,11 @@ def test_what_a_worker_says_is_said_here():
         next(batches(NoItems, [range(1)], 64, workers=1))
 
 
+def test_workers_are_spared_torch():
+    code = "import sys, model.training.settings, model.training.prefetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_workers_leave_with_a_run_that_is_killed(tmp_path):
     number = tmp_path / "pid"
     run = subprocess.Popen([sys.executable, "-m", "tests.model.broken_items", str(number)], cwd=ROOT)
