@@ -23,7 +23,10 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[st
 
 
 model_option = click.option(
-    "--model", default=DEFAULT_MODEL, show_default=True, help="Model id, file, or `signature`."
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Profile (stage, live, studio), model id, file, or `signature`.",
 )
 stems_option = click.option(
     "--stems", metavar="A,B", default="", callback=_names, help="Only these stems; all by default."
