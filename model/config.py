@@ -232,5 +232,5 @@ class CausalConfig(_JsonConfig):
     @property
     def latency_frames(self) -> int:
         """Algorithmic latency: the synthesis window, S = 2H, and the look-ahead. Raises ConfigError."""
-        _require(self.streams, "a network that sees the whole signal has no latency: it is for whole files")
+        _require(self.streams, "a network that sees the whole signal has no latency: use it on whole files")
         return (2 + self.look_ahead_frames) * self.hop_frames

@@ -141,9 +141,10 @@ def test_masks_start_as_equal_shares() -> None:
     assert torch.allclose(masks.sum(1), torch.ones(()), atol=1e-5)
 
 
-def test_built_in_size_stays_under_eight_megabytes() -> None:
-    weights = CausalBSRoformer(CausalConfig()).state_dict().values()
-    assert sum(w.numel() * w.element_size() for w in weights) < 8e6
+def test_all_profiles_together_stay_under_sixteen_megabytes() -> None:
+    states = [CausalBSRoformer(config).state_dict() for config in PROFILES.values()]
+    assert sum(w.numel() * w.element_size() for state in states for w in state.values()) < 16e6
+    assert len({(name, w.shape) for state in states for name, w in state.items()}) == len(states[0])
 
 
 def test_training_reaches_every_parameter() -> None:
