@@ -22,7 +22,14 @@ from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
 from model.profiles import TRAINABLE
-from model.training.dataset import ACCOMPANIMENTS, DOUBLED_VOICE, PRODUCED_VOICE, VOICES, WITHOUT_VOCALS
+from model.training.dataset import (
+    ACCOMPANIMENTS,
+    CHOPPED_VOICE,
+    DOUBLED_VOICE,
+    PRODUCED_VOICE,
+    VOICES,
+    WITHOUT_VOCALS,
+)
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs
 from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
 
@@ -50,8 +57,10 @@ _LIVE = """**A first version**, trained for {steps} steps ({hours:.1f} hours of 
 `stembridge train`. The run was steered while it went on: the mix of the data changed after 420, 1022 and 1347 steps (lower basses,
 sub-basses, brighter voices, more recorded and fewer synthesised voices); after 1600 the network was made smaller (shared keys and values,
 magnitudes in, real masks out, weights converted) and the loss changed from L1 to the signal-to-error ratio; after 3150 a third of the voices
-became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less in the loss, and the learning rate was raised once
-more. A fresh run has all this from its start, so its result will differ."""  # noqa: E501
+became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less in the loss; after 5000 the learning rate was raised
+once more and three in ten voices were doubled to either side; after 5450 sparse booms below 60 Hz joined the basses, more of them and drums
+without that octave after 7000; after 7170 some voices are chopped into slices or stand in long rooms. A fresh run has all this from its
+start, and since then newer instruments and mastering, so its result will differ."""  # noqa: E501
 
 _HISTORY = {"builtin-live": _LIVE}
 """How a model was trained, where that takes more words than its steps."""
@@ -99,7 +108,7 @@ songs come from the project's generator with unseen seeds.
 
 Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
 equalisers, reverb; {produced:.0%} of sung and spoken voices after one to three treatments (vocoder, harmonies, telephone, drive, echo, widening,
-compression); {doubled:.0%} of all voices doubled to either side; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
+compression); {doubled:.0%} of all voices doubled to either side; {chopped:.0%} chopped; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
 ("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
 whose name tells no drum or pitch (one-shots) were left out.
 
@@ -218,6 +227,7 @@ def card_text(table: Mapping[str, Any], seconds: float) -> str:
         gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
         below="".join(_shortfalls(table["rows"], name) for name in names),
         seconds=seconds, without=WITHOUT_VOCALS, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
+        chopped=CHOPPED_VOICE,
         accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
     )  # fmt: skip
 
