@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.filters import filtered
+from model.filters import RATE_HZ, filtered
 from model.training.bands import placed
 from model.training.mastering import mastered
 from model.training.mix import DEFAULT_MIX, Mix, MixError
@@ -41,7 +41,7 @@ ACCOMPANIMENTS, VOICES = DEFAULT_MIX.accompaniments, DEFAULT_MIX.voices
 WITHOUT_VOCALS = DEFAULT_MIX.without_vocals
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.6
-ROOM_FOR_BASS = 0.4
+ROOM_FOR_BASS = 0.8
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
@@ -108,8 +108,14 @@ def _require_some(weights: dict[str, float], available: Sequence[str]) -> None:
         raise MixError(f"mix: nothing to draw from {wanted}; give recordings or raise synthetic")
 
 
+def lives_below_60_hz(sound: Audio) -> bool:
+    """Whether most of a sound's energy lies there."""
+    power = np.square(np.abs(np.fft.rfft(sound))).sum(axis=0)
+    return bool(power[: round(60.0 * sound.shape[-1] / RATE_HZ)].sum() > 0.5 * power.sum() > 0.0)
+
+
 def without_lows(rng: Rng, drums: Audio) -> Audio:
-    """Drums cut below about 60 Hz, as mixing engineers do to leave that octave to the bass."""
+    """Drums cut below about 60 Hz: mixing engineers leave that octave to one of kick and bass."""
     return filtered(drums, np.array([0.05, 1.0]), np.array([rng.uniform(30, 50), rng.uniform(60, 90)]))
 
 
@@ -241,11 +247,11 @@ class ItemStream:
                 sound = bass_line(rng, self._frames)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
-            if name == "drums" and rng.random() < ROOM_FOR_BASS:
-                sound = without_lows(rng, sound)
             if name == "other" and rng.random() < PLACED_OTHER:
                 sound = placed(rng, sound)
             stems[place] = levelled(sound, -21.0 + rng.uniform(*REMIX_GAIN_DB[name]))
+        if lives_below_60_hz(stems[2]) and rng.random() < ROOM_FOR_BASS:
+            stems[1] = without_lows(rng, stems[1])
         return stems
 
     def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
