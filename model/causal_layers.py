@@ -38,10 +38,10 @@ def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
 class TimeContext:
     """What the time layers of one streaming step share: rotations by frame and the ring's places.
 
-    `rotations` [spectral_frames, dim_head / 2]; `slots` [spectral_frames], where to write in the
-    ring; `bias` [spectral_frames, ring], 0 where a query may look and -inf elsewhere. `heard` is of the first
-    layer of a network that looks ahead: features and rotations of the frames that go into the ring, later
-    than those that ask.
+    `rotations` [spectral_frames, dim_head / 2]; `slots` [spectral_frames], where to write in the ring; `bias`
+    [batch, spectral_frames, ring], 0 where a query may look and -inf elsewhere. `heard` is of the first layer
+    of a network that looks ahead: features and rotations of the frames that go into the ring, later than
+    those that ask.
     """
 
     rotations: Tensor
@@ -144,8 +144,9 @@ class TimeAttention(GatedAttention):
             _, k, v, _ = self._rows(*context.heard)
         cache.keys.index_copy_(2, context.slots, k.transpose(1, 2))
         cache.values.index_copy_(1, context.slots, v)
-        bias = context.bias.repeat(self.heads, 1)
-        scores = torch.baddbmm(bias, q.flatten(1, 2), cache.keys, alpha=self.dim_head**-0.5)
+        scores = torch.bmm(q.flatten(1, 2), cache.keys)
+        by_signal = scores.view(len(context.bias), -1, *context.bias.shape[1:])
+        torch.add(context.bias.unsqueeze(1), by_signal, alpha=self.dim_head**-0.5, out=by_signal)
         return self._merge_rows(x, torch.bmm(scores.softmax(-1), cache.values), gate)
 
     def _rows(self, x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

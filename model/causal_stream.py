@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from model.causal import CausalBSRoformer
+from model.causal_state import zero_rows
 
 
 def sanitised(audio: Tensor) -> Tensor:
@@ -17,22 +18,26 @@ class CausalStream:
     `process` takes [channels, T * hop_frames] and returns stems [stems, channels, T * hop_frames] whose
     first frame lies one hop, and one for each frame of look-ahead, before the first frame of the input: later
     input cannot change them any more. After a reset the hops of look-ahead are zeros.
+    `streams` independent signals go together as [streams, ...]; a lone one has no axis of its own.
     Everything carried is allocated once and written in place. Threads: one at a time.
     """
 
-    def __init__(self, model: CausalBSRoformer, capacity: int = 1) -> None:
+    def __init__(self, model: CausalBSRoformer, capacity: int = 1, streams: int = 1) -> None:
         config = model.config
-        self.model = model
-        self.state = model.new_state(capacity=capacity)
-        device = model.rotations.device
-        self._history = torch.zeros(config.channels, model.causal_stft.history_frames, device=device)
-        self._tail = torch.zeros(config.stems, config.channels, config.hop_frames, device=device)
+        self.model, self.streams = model, streams
+        self.state = model.new_state(streams, capacity)
+        self._history, self._tail = (
+            torch.zeros(streams, *shape, device=model.rotations.device).squeeze(0)
+            for shape in (
+                (config.channels, model.causal_stft.history_frames),
+                (config.stems, config.channels, config.hop_frames),
+            )
+        )
 
-    def reset(self) -> None:
-        """Back to silence, in place."""
-        self.state.reset()
-        self._history.zero_()
-        self._tail.zero_()
+    def reset(self, stream: int | None = None) -> None:
+        """One stream, or all, back to silence, in place."""
+        self.state.reset(stream)
+        zero_rows([self._history, self._tail], self.streams, stream)
 
     def carried(self) -> tuple[Tensor, ...]:
         """Every tensor that is written in place: history, tail, and those of the state."""
@@ -41,9 +46,10 @@ class CausalStream:
     def process(self, audio: Tensor) -> Tensor:
         """Separate the next hops. Non-finite samples count as 0, the rest is clamped to +-8."""
         known = torch.cat([self._history, sanitised(audio)], dim=-1)
-        self._history.copy_(known[:, -self._history.shape[-1] :])
-        spectrum = self.model.causal_stft.frames(known).unsqueeze(0)
-        first, second = self.model.causal_stft.halves(self.model.advance(spectrum, self.state)[0])
+        self._history.copy_(known[..., -self._history.shape[-1] :])
+        spectrum = self.model.causal_stft.frames(known)
+        spectra = self.model.advance(spectrum.view(self.streams, *spectrum.shape[-3:]), self.state)
+        first, second = self.model.causal_stft.halves(spectra.squeeze(0))
         first[..., 0, :] += self._tail
         first[..., 1:, :] += second[..., :-1, :]
         self._tail.copy_(second[..., -1, :])

@@ -42,9 +42,11 @@ def capture_hop(stream: CausalStream) -> Callable[[Tensor], Tensor]:
 
     The graph holds a packed copy of the weights as they are now and writes to the stream's own tensors, so
     `reset` stays in place. torch.jit is deprecated but alone in needing neither a compiler on the user's
-    machine nor a warm-up of seconds; where a torch cannot trace, this is `stream.process` itself.
-    Threads: as the stream.
+    machine nor a warm-up of seconds; where a torch cannot trace, and for what is not one stream on a CPU,
+    this is `stream.process` itself. Threads: as the stream.
     """
+    if stream.streams > 1 or stream.model.rotations.device.type != "cpu":
+        return stream.process
     config, carried = stream.model.config, stream.carried()
     audio = torch.zeros(config.channels, config.hop_frames)
     with torch.no_grad(), warnings.catch_warnings():

@@ -1,16 +1,16 @@
 """Separators: what the live engine calls once a hop. Plain numbers and NumPy arrays on the outside."""
 
 import gc
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
+from model.devices import device_errors
 from model.graph import capture_hop
+from model.live_hop import LiveHop
 
 WARM_UP_HOPS = 8
 """Enough for every lazily made plan, buffer and kernel choice to exist."""
@@ -21,18 +21,31 @@ class CausalSeparator:
 
     After `separate` was given the hop that ends at absolute frame e, `stems_out` holds the stems of
     [e - latency_frames, e - latency_frames + hop_frames).
-    Threads: `warm_up` and everything after it on one and the same thread, whose torch settings it changes.
+
+    Parameters
+    ----------
+    model : put on `device` in place
+    device : "cpu" or "cuda"
+    graphs : on a GPU, capture the work of a hop and replay it
+    streams : how many live streams one call advances, each with a past of its own
+
+    Raises DeviceError. Threads: `warm_up` and everything after it on one and the same thread, whose torch
+    settings it changes.
     """
 
-    def __init__(self, model: CausalBSRoformer) -> None:
+    def __init__(
+        self, model: CausalBSRoformer, device: str = "cpu", graphs: bool = True, streams: int = 1
+    ) -> None:
         config = model.config
         self.sample_rate_hz = config.sample_rate_hz
         self.window_frames = self.hop_frames = config.hop_frames
         self.latency_frames = config.latency_frames
         self.stem_names = config.stem_names
-        self._stream = CausalStream(model.eval())
-        self._process: Callable[[Tensor], Tensor] = self._stream.process
-        self._mixture = torch.zeros(config.channels, config.hop_frames)
+        self.device, self._graphs, self.streams = torch.device(device), graphs, streams
+        hop = (config.channels, config.hop_frames)
+        with device_errors(self.device):
+            self._stream = CausalStream(model.eval().to(self.device), streams=streams)
+            self._hop = LiveHop(self._stream.process, streams, hop, (config.stems, *hop), self.device)
 
     def warm_up(self) -> None:
         """Settle threads and kernels, then freeze what exists: a later garbage collection costs nothing.
@@ -41,26 +54,31 @@ class CausalSeparator:
         """
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        self._process = capture_hop(self._stream)
-        stems = np.zeros((len(self.stem_names), *self._mixture.shape), dtype=np.float32)
-        for _ in range(WARM_UP_HOPS):
-            self.separate(self._mixture.numpy(), stems)
-        self.reset()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        with device_errors(self.device):
+            self._hop.process = capture_hop(self._stream)
+            for _ in range(WARM_UP_HOPS):
+                self._hop.run_eagerly()
+            if self._graphs:
+                self._hop.capture()
+            self.reset()
         gc.freeze()
 
-    def reset(self) -> None:
-        """Forget the past, in place."""
-        self._stream.reset()
+    def reset(self, stream: int | None = None) -> None:
+        """Forget the past of one stream, or of all, in place."""
+        with device_errors(self.device):
+            self._stream.reset(stream)
+            self._hop.wait()
 
     def separate(self, mixture: NDArray[np.float32], stems_out: NDArray[np.float32]) -> None:
         """Write the stems [stems, channels, hop_frames] for the next hop [channels, hop_frames].
 
-        Non-finite input counts as 0 and input is clamped to +-8. Raises ValueError for other shapes.
+        Several streams come first: [streams, ...]. Non-finite input counts as 0 and input is clamped to +-8.
+        Raises ValueError for other shapes, DeviceError where the GPU was lost.
         """
-        with torch.inference_mode():
-            self._mixture.numpy()[...] = mixture
-            stems_out[...] = self._process(self._mixture).numpy()
+        self._hop(mixture, stems_out)
 
     def close(self) -> None:
-        """Release what `warm_up` froze."""
+        """Give the captured work back, and what `warm_up` froze."""
+        self._hop.release()
         gc.unfreeze()

@@ -2,7 +2,6 @@
 
 import gc
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from model.causal_stream import sanitised
 from model.config import ConfigError
+from model.devices import DeviceError, device_errors
+from model.live_hop import LiveHop
 from model.precision import Precision, dtype_of, lower_products
-from model.replay import replayed
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
 
@@ -31,8 +31,10 @@ class WindowedSeparator:
     device : "cpu" or "cuda"
     precision : "auto" is float16 on a GPU, float32 elsewhere
     graphs : on a GPU, capture the work of a hop and replay it
+    streams : how many live streams one call advances
 
-    Raises ConfigError, PrecisionError. Threads: `warm_up` and everything after it on one and the same.
+    Raises ConfigError, PrecisionError, DeviceError. Threads: `warm_up` and everything after it on one and the
+    same.
     """
 
     def __init__(
@@ -42,36 +44,30 @@ class WindowedSeparator:
         device: str = "cpu",
         precision: Precision = "auto",
         graphs: bool = True,
+        streams: int = 1,
     ) -> None:
         config = network.config
         self.sample_rate_hz, self.stem_names = config.sample_rate_hz, config.stem_names
-        self.device, self._graphs = torch.device(device), graphs
+        self.device, self._graphs, self.streams = torch.device(device), graphs, streams
         self._framing = framing.check(config)
         self.hop_frames, self.fade_frames = framing.hop_frames, framing.fade_frames
         self.latency_frames = framing.latency_frames
-        self._network = network.eval().to(self.device).requires_grad_(False)
-        lower_products(network, dtype_of(precision, self.device))
-        self._allocate()
+        with device_errors(self.device):
+            self._network = network.eval().to(self.device).requires_grad_(False)
+            lower_products(network, dtype_of(precision, self.device))
+            self._allocate()
 
     def _allocate(self) -> None:
-        """Buffers on the host, pinned where a GPU reads and writes them itself."""
-        config, pinned = self._network.config, self.device.type == "cuda"
+        config = self._network.config
         self.window_frames = self._framing.window_frames
-        self._mixture = torch.zeros(config.channels, self.window_frames, pin_memory=pinned)
         contribution = (config.stems, config.channels, self.hop_frames + self.fade_frames)
-        self._stems = torch.zeros(contribution, pin_memory=pinned)
-        self._run: Callable[[], None] = self._eagerly
+        self._hop = LiveHop(
+            self._process, self.streams, (config.channels, self.window_frames), contribution, self.device
+        )
 
-    def _work(self) -> None:
-        """From the host's mixture to the host's stems."""
-        window = sanitised(self._mixture.to(self.device, non_blocking=True))
-        stems = self._network.part(window.unsqueeze(0), *self._framing.contribution)[0]
-        self._stems.copy_(stems, non_blocking=True)
-
-    def _eagerly(self) -> None:
-        self._work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def _process(self, mixture: Tensor) -> Tensor:
+        windows = sanitised(mixture).view(self.streams, -1, self.window_frames)
+        return self._network.part(windows, *self._framing.contribution).squeeze(0)
 
     def warm_up(self) -> None:
         """Plan, capture and freeze; afterwards nothing grows.
@@ -80,16 +76,16 @@ class WindowedSeparator:
         """
         torch.set_flush_denormal(True)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        while not self._fits():
-            self._shorten()
+        with device_errors(self.device):
+            while not self._fits():
+                self._shorten()
         gc.freeze()
 
-    @torch.inference_mode()
     def _fits(self) -> bool:
         try:
-            self._eagerly()
-            if self._graphs and self.device.type == "cuda":
-                self._run = replayed(self._work, self.device)
+            self._hop.run_eagerly()
+            if self._graphs:
+                self._hop.capture()
         except torch.OutOfMemoryError:
             return False
         return True
@@ -101,37 +97,25 @@ class WindowedSeparator:
         try:
             self._framing = replace(self._framing, window_frames=half).check(config)
         except ConfigError:
-            raise MemoryError(
+            raise DeviceError(
                 f"{self.device}: too little memory for windows of {before} frames, and none shorter will do;"
                 " take a smaller model"
             ) from None
         warnings.warn(f"too little memory for windows of {before} frames: taking {half}", stacklevel=3)
         self._allocate()
 
-    def reset(self) -> None:
-        """Nothing is carried: every window brings its own past."""
+    def reset(self, stream: int | None = None) -> None:
+        """Nothing is carried, by no stream: every window brings its own past."""
 
-    @torch.inference_mode()
     def separate(self, mixture: NDArray[np.float32], stems_out: NDArray[np.float32]) -> None:
         """The stems [stems, channels, hop_frames + fade_frames] of the window [channels, window_frames].
 
-        Non-finite input counts as 0 and input is clamped to +-8. Raises ValueError for other shapes.
+        Several streams come first: [streams, ...]. Non-finite input counts as 0 and input is clamped to +-8.
+        Raises ValueError for other shapes, DeviceError where the GPU was lost.
         """
-        _require_shape("mixture", mixture, self._mixture)
-        _require_shape("stems_out", stems_out, self._stems)
-        self._mixture.numpy()[...] = mixture
-        self._run()
-        stems_out[...] = self._stems.numpy()
+        self._hop(mixture, stems_out)
 
     def close(self) -> None:
         """Give the captured work back, and what `warm_up` froze."""
-        self._run = self._eagerly
+        self._hop.release()
         gc.unfreeze()
-
-
-def _require_shape(name: str, array: NDArray[np.float32], like: Tensor) -> None:
-    if array.shape != like.shape:
-        raise ValueError(
-            f"{name} of shape {array.shape}: this separator was made for {tuple(like.shape)};"
-            " make another one for other windows"
-        )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.config import ConfigError, RoformerConfig
+from model.devices import DeviceError
 from model.precision import lower_products
 from model.replay import WARM_UP_RUNS, replayed
 from model.roformer import Roformer, build
@@ -272,5 +273,5 @@ def test_too_little_memory_takes_a_shorter_window_at_the_same_latency_and_says_s
 
 def test_no_memory_at_all_is_one_line() -> None:
     separator = WindowedSeparator(Forgetful(network_of(), 10), FRAMING)
-    with pytest.raises(MemoryError, match="take a smaller model"), pytest.warns(UserWarning):
+    with pytest.raises(DeviceError, match="take a smaller model"), pytest.warns(UserWarning):
         separator.warm_up()

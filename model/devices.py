@@ -1,0 +1,66 @@
+"""GPUs that can be used; where one cannot, or not any longer, why, in one line."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+class DeviceError(RuntimeError):
+    """A GPU that is missing, too small or lost; one line says which, and what to do."""
+
+
+def cuda_trouble(cuda: Any = torch.cuda) -> str:
+    """Why no CUDA device can be used here; empty where one can.
+
+    A driver that does not fit this torch shows as a warning and no device, or as an error of `init`.
+    Threads: any.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            if cuda.is_available():
+                cuda.init()
+                return ""
+        except (RuntimeError, AssertionError) as error:
+            return _first_line(error)
+    return _first_line(said[-1].message) if said else "torch finds none"
+
+
+def chosen_device(name: str, cuda: Any = torch.cuda) -> str:
+    """`auto` resolved to what this machine has; other names as they are.
+
+    Raises DeviceError for "cuda" where there is none. Threads: any.
+    """
+    if name == "cpu":
+        return name
+    trouble = cuda_trouble(cuda)
+    if not trouble:
+        return "cuda"
+    if name == "auto":
+        return "cpu"
+    raise DeviceError(
+        f"No CUDA device can be used here ({trouble}): choose --device cpu, or see `stembridge doctor`."
+    )
+
+
+@contextmanager
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Turn what a GPU's driver says inside into DeviceErrors. Threads: any."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"{device}: too little memory; take a smaller model, fewer streams or --device cpu"
+        ) from None
+    except torch.AcceleratorError as error:
+        raise DeviceError(
+            f"{device} is lost to this process ({_first_line(error)}): start it again, or take --device cpu"
+        ) from error
+
+
+def _first_line(said: object) -> str:
+    """Drivers and torch go on with advice for debugging."""
+    return (str(said).strip().splitlines() or [type(said).__name__])[0].rstrip(".")

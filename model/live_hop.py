@@ -1,0 +1,88 @@
+"""The work of one hop, from the host's memory to the host's memory, on buffers that never move."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.devices import device_errors
+from model.replay import replayed
+
+
+class LiveHop:
+    """`process` on fixed buffers: called once a hop, with arrays of the caller's.
+
+    Arrays are [streams, *shape]; a lone stream has no axis of its own, here and in `process`. On a GPU the
+    buffers are pinned, so that it reads and writes them itself.
+
+    Parameters
+    ----------
+    process : float32 mixture in, stems out, both on `device`
+    streams : how many live streams advance together
+    mixture_shape, stems_shape : of one stream
+    device : where `process` works
+
+    Raises ValueError for less than one stream. Threads: `capture` and everything after it on one and the
+    same.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Tensor], Tensor],
+        streams: int,
+        mixture_shape: tuple[int, ...],
+        stems_shape: tuple[int, ...],
+        device: torch.device,
+    ) -> None:
+        if streams < 1:
+            raise ValueError(f"{streams} streams: take one or more")
+        self.process, self.device = process, device
+        self._mixture, self._stems = (
+            torch.zeros(streams, *shape, pin_memory=device.type == "cuda").squeeze(0)
+            for shape in (mixture_shape, stems_shape)
+        )
+        self._run: Callable[[], None] = self.run_eagerly
+
+    def _work(self) -> None:
+        mixture = self._mixture.to(self.device, non_blocking=True)
+        self._stems.copy_(self.process(mixture), non_blocking=True)
+
+    @torch.inference_mode()
+    def run_eagerly(self) -> None:
+        """Work on what is in the buffers, uncaptured."""
+        self._work()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until a GPU has done all it was asked for: work outside of a graph runs beside it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @torch.inference_mode()
+    def capture(self) -> None:
+        """On a GPU, capture the work; from now on it is replayed. `run_eagerly` comes first."""
+        if self.device.type == "cuda":
+            self._run = replayed(self._work, self.device)
+
+    def release(self) -> None:
+        """Give the captured work back."""
+        self._run = self.run_eagerly
+
+    def __call__(self, mixture: NDArray[np.float32], stems_out: NDArray[np.float32]) -> None:
+        """Raises ValueError for other shapes, DeviceError where the GPU was lost."""
+        _require_shape("mixture", mixture, self._mixture)
+        _require_shape("stems_out", stems_out, self._stems)
+        self._mixture.numpy()[...] = mixture
+        with device_errors(self.device):
+            self._run()
+        stems_out[...] = self._stems.numpy()
+
+
+def _require_shape(name: str, array: NDArray[np.float32], like: Tensor) -> None:
+    if array.shape != like.shape:
+        raise ValueError(
+            f"{name} of shape {array.shape}: this separator was made for {tuple(like.shape)};"
+            " make another one for other windows or streams"
+        )
