@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,11 +73,16 @@ def open_separator(model: str, rate_hz: int, execution: Execution = PLAIN) -> Se
 
 
 def _windowed(network: Any, execution: Execution) -> Separator:
+    """On a CPU it takes all cores but one, which is left to the audio."""
+    import torch
+
     from host.renderers import torch_device
     from model.windowed import WindowedSeparator
 
     framing = framing_for(network.config, execution.framing or DEFAULT_FRAMING)
     device = torch_device(execution.device)
+    if device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
 
 

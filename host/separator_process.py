@@ -51,7 +51,11 @@ def separate(session: Session, options: Message) -> None:
 def import_model_room(arguments: list[str]) -> None:
     """Import what the model will need: when launched early, while the parent is still importing itself."""
     if json.loads(arguments[0])["model"] != SIGNATURE:
+        import torch
+
         import model.separators  # noqa: F401
+
+        torch.set_num_threads(1)  # to start a pool of threads takes longer than to load a model of this size
 
 
 if __name__ == "__main__":
