@@ -3,18 +3,20 @@
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
-ORDER = ("callback", "engine_parts", "model_hop", "first_stem", "oracle", "beside_hogs")
+from host.machine import processor
+
+ORDER = (
+    "machine",
+    "callback",
+    "engine_parts",
+    "model_hop",
+    "cpu_paths",
+    "first_stem",
+    "oracle",
+    "beside_hogs",
+)
 """Short ones first; each runs alone too: `python -m benchmarks.NAME --help`."""
-
-
-def processor() -> str:
-    """The processor's name as Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 def main() -> int:

@@ -21,8 +21,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.__main__ import processor
 from host.hop_times import summary, time_hops
+from host.machine import processor
 from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.__main__ import processor
 from host.hop_times import summary, time_hops
+from host.machine import processor
 from model.catalogue import CatalogueError, resolve
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model

@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from host.peers import roformer_run
 from model.config import RoformerConfig
 from model.roformer import Roformer, build
-from tests.model.roformer_oracle import oracle_of, oracle_run
+from tests.model.roformer_oracle import oracle_of
 
 SIX = ("bass", "drums", "other", "vocals", "guitar", "piano")
 SIZES = {
@@ -61,7 +62,7 @@ def noise(config: RoformerConfig, seconds: float) -> Tensor:
 
 def difference(oracle: nn.Module, ours: Roformer, audio: Tensor) -> float:
     """Of the masks, relative to the oracle's rms."""
-    expected = oracle_run(oracle, ours.config, audio)[0]
+    expected = roformer_run(oracle, ours.config, audio)[0]
     actual = ours.mask(ours.stft(audio))
     error, level = (x.abs().square().mean().sqrt() for x in (actual - expected, expected))
     return float(error / level)

@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.separator import Separator
+from streaming.separator import Audio, Separator, fade_frames
 
 CHANNELS = 2
+DIFFERENT_HOPS = 50
+PILOT_RUNS, LEAST_RUNS = 5, 20
+
+Step = Callable[[int], object]
+"""Told how many steps there were before."""
+
+
+def timed(step: Step, runs: int, every_s: float = 0.0) -> NDArray[np.float64]:
+    """Seconds of every run; with `every_s` each one waits for its turn as live audio does.
+
+    Paced runs take longer: caches cool and clocks drop in between. Threads: that of the step.
+    """
+    seconds = np.full(runs, np.nan)  # in memory now, so that it is not taken for growth
+    origin = time.perf_counter()
+    for run in range(runs):
+        if every_s:
+            time.sleep(max(0.0, origin + run * every_s - time.perf_counter()))
+        start = time.perf_counter()
+        step(run)
+        seconds[run] = time.perf_counter() - start
+    return seconds
+
+
+def runs_in(step: Step, seconds: float) -> int:
+    """How many runs back to back take so long, and not too few for percentiles."""
+    return max(LEAST_RUNS, round(seconds / float(np.median(timed(step, PILOT_RUNS)))))
+
+
+def hop_step(separator: Separator) -> Step:
+    """A run is one hop of noise; several streams hear the same."""
+    streams = getattr(separator, "streams", 1)
+    rows = (streams,) if streams > 1 else ()
+    hop_frames, window_frames = separator.hop_frames, separator.window_frames
+    noise = _noise(window_frames + (DIFFERENT_HOPS - 1) * hop_frames)
+    contribution_frames = hop_frames + fade_frames(separator)
+    stems = np.empty((*rows, len(separator.stem_names), CHANNELS, contribution_frames), dtype=np.float32)
+    shape = (*rows, CHANNELS, window_frames)
+
+    def step(run: int) -> None:
+        start = run % DIFFERENT_HOPS * hop_frames
+        separator.separate(np.broadcast_to(noise[:, start : start + window_frames], shape), stems)
+
+    return step
+
+
+def _noise(frames: int) -> Audio:
+    return 0.1 * np.random.default_rng(0).standard_normal((CHANNELS, frames), dtype=np.float32)
 
 
 def time_hops(separator: Separator, hops: int, paced: bool) -> NDArray[np.float64]:
-    """Seconds of every hop, of noise; `paced` waits for each hop's turn as live audio does.
-
-    Paced hops take longer: caches cool and clocks drop in between. Threads: that of `warm_up`.
-    """
+    """Seconds of every hop of noise, as `timed`. Threads: that of `warm_up`."""
     hop_s = separator.hop_frames / separator.sample_rate_hz
-    shape = (CHANNELS, separator.hop_frames)
-    audio = 0.1 * np.random.default_rng(0).standard_normal((100, *shape)).astype(np.float32)
-    stems = np.empty((len(separator.stem_names), *shape), dtype=np.float32)
-    seconds = np.empty(hops)
-    origin = time.perf_counter()
-    for hop in range(hops):
-        if paced:
-            time.sleep(max(0.0, origin + hop * hop_s - time.perf_counter()))
-        start = time.perf_counter()
-        separator.separate(audio[hop % 100], stems)
-        seconds[hop] = time.perf_counter() - start
-    return seconds
+    return timed(hop_step(separator), hops, hop_s if paced else 0.0)
 
 
 def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:
@@ -38,3 +74,32 @@ def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:
     ms["max"] = float(seconds.max() * 1e3)
     figures = {f"{name}_ms": value for name, value in ms.items()}
     return figures | {f"load_{name}": value / (hop_s * 1e3) for name, value in ms.items()}
+
+
+@contextmanager
+def waits(stream: type) -> Iterator[list[float]]:
+    """Seconds of every `synchronize` of a stream of this class meanwhile.
+
+    What remains of a hop is the program's own work. Threads: one at a time.
+    """
+    found: list[float] = []
+    wait = stream.synchronize  # type: ignore[attr-defined]
+
+    def timed_wait(self: object) -> None:
+        start = time.perf_counter()
+        wait(self)
+        found.append(time.perf_counter() - start)
+
+    stream.synchronize = timed_wait  # type: ignore[attr-defined]
+    try:
+        yield found
+    finally:
+        stream.synchronize = wait  # type: ignore[attr-defined]
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in use; 0 where the system does not tell as Linux does."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    return int(status.read_text().partition("VmRSS:")[2].split()[0]) * 1024 / 1e6

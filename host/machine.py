@@ -1,0 +1,37 @@
+"""What figures of speed were measured on, in the words that are kept beside them."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+NAMED = ("torch", "numpy", "numba", "BS-RoFormer", "HS-TasNet")
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it. Threads: any."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def versions() -> dict[str, str]:
+    """Python, and those of NAMED that are installed. Threads: any."""
+    found = {"python": platform.python_version()}
+    for name in NAMED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Processor, system, GPU (None: none) and versions, as plain JSON values. Threads: any."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    facts: dict[str, object] = {"processor": processor(), "system": platform.platform(), "gpu": gpu}
+    return facts | {"versions": versions()}
