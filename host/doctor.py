@@ -60,7 +60,8 @@ def check_torch() -> Finding:
         torch = importlib.import_module("torch")
     except (ImportError, OSError) as error:
         return Finding("torch", False, str(error).splitlines()[0], "pip install 'torch>=2.10'")
-    cuda = "CUDA" if torch.cuda.is_available() else "no CUDA, runs on the CPU"
+    trouble = importlib.import_module("model.devices").cuda_trouble()
+    cuda = f"no CUDA ({trouble}), runs on the CPU" if trouble else "CUDA"
     return Finding("torch", True, f"{torch.__version__}, {cuda}")
 
 

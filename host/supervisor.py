@@ -8,6 +8,7 @@ the audio plays on meanwhile.
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import subprocess
 import threading
@@ -24,6 +25,7 @@ POLL_S = 0.05
 HUNG_S = 2.0  # no heart-beat for this long while running
 START_S = 90.0  # not ready after this long
 LEAVE_S = 2.0  # how long a child may take to go by itself
+KILLED_S = 1.0  # and how long after it was killed
 LAST_WORDS_S = 0.5
 FAILURES_IN_A_ROW = 5
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
@@ -209,9 +211,11 @@ class Child:
             ready.set()
 
     def _kill(self) -> None:
+        """One that a driver holds on to ends when it may; nobody waits for it."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILLED_S)
 
     def _is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

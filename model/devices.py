@@ -26,7 +26,9 @@ def cuda_trouble(cuda: Any = torch.cuda) -> str:
                 return ""
         except (RuntimeError, AssertionError) as error:
             return _first_line(error)
-    return _first_line(said[-1].message) if said else "torch finds none"
+    if said:
+        return _first_line(said[-1].message)
+    return "no NVIDIA GPU was found" if torch.backends.cuda.is_built() else "this torch has no CUDA in it"
 
 
 def chosen_device(name: str, cuda: Any = torch.cuda) -> str:

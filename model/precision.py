@@ -16,11 +16,12 @@ class PrecisionError(ValueError):
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype that a name stands for; "auto" is float16 on a GPU, float32 elsewhere.
 
-    Raises PrecisionError for bf16 on a GPU that has none. Threads: any.
+    Raises PrecisionError for bf16 on a GPU that has none, or only emulates it. Threads: any.
     """
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    asks_gpu = precision == "bf16" and device.type == "cuda"
+    if asks_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise PrecisionError(f"{torch.cuda.get_device_name(device)} has no bf16; take --precision fp16")
     return DTYPES[precision]
 

@@ -16,6 +16,11 @@ from host import separator_process
 from host.child import emit, run_child
 from streaming.separator import SignatureSeparator
 
+if os.environ["FAULT"] == "device lost":  # nothing else has a second to spare for torch
+    import torch
+
+    from model.devices import device_errors
+
 FAULT, MARK = os.environ["FAULT"], Path(os.environ["FAULT_MARK"])
 FAULTY_HOP = 100
 NAN_HOPS = int(os.environ["FAULT_HOPS"])
@@ -40,8 +45,14 @@ class FaultySeparator(SignatureSeparator):
             FAULTS[FAULT]()
 
 
+def lose_the_device() -> None:
+    with device_errors(torch.device("cuda")):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nPass CUDA_LAUNCH_BLOCKING=1.")
+
+
 FAULTS = {
     "raises": raise_an_error,
+    "device lost": lose_the_device,
     "gone": raise_an_error,
     "late": lambda: time.sleep(SLEEP_S),
     "hangs": lambda: os.kill(os.getpid(), signal.SIGSTOP),
@@ -53,5 +64,5 @@ if __name__ == "__main__":
         sys.exit(2)
     if not MARK.exists():
         MARK.touch()
-        separator_process.open_separator = lambda model, rate_hz: FaultySeparator(rate_hz)
+        separator_process.open_separator = lambda model, rate_hz, execution: FaultySeparator(rate_hz)
     sys.exit(run_child(separator_process.separate, sys.argv[1:]))

@@ -49,6 +49,16 @@ def test_one_that_raises_is_replaced(
     assert run.late_hops > 0
 
 
+def test_one_that_lost_its_device_says_so_and_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, heard = run_with("device lost", "dry", 6.0, tmp_path, monkeypatch)
+    assert heard == [HALF, DRY, HALF]
+    assert states(run) == RESTARTED
+    lost = "ended with code 2: cuda is lost to this process (CUDA error: unspecified launch failure): start"
+    assert run.states[2][2].startswith(lost)
+
+
 def test_one_that_hangs_is_found_out_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "HUNG_S", 1.0)
     run, heard = run_with("hangs", "dry", 7.0, tmp_path, monkeypatch)
