@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.catalogue import resolve
@@ -27,7 +27,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a model is run live. A causal one has its own framing and takes one CPU core.
+    """How a model is run live. A causal one has its own framing and takes one CPU core, unless told "cuda".
 
     `framing`: "gpu", "studio" or WINDOW/HOP/LOOK-AHEAD/FADE in frames of the model; None is "gpu".
     `graphs` "on": on a GPU, capture the work of a hop once and replay it.
@@ -56,19 +56,21 @@ class SeparatorFacts:
 def open_separator(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separator:
     """The separator called `model` (an id of the catalogue, a file, or `signature`), working at `rate_hz`.
 
-    Errors: CatalogueError, CheckpointError, ConfigError, ModelError, PrecisionError, ResamplingError,
-    SeparateError; each one line.
+    Errors: CatalogueError, CheckpointError, ConfigError, DeviceError, ModelError, PrecisionError,
+    ResamplingError; each one line.
     """
     if model == SIGNATURE:
         return signature_separator(rate_hz)
     from model.causal import CausalBSRoformer  # torch takes over a second to import; signature runs need none
     from model.checkpoint import load_model
+    from model.devices import chosen_device
     from model.separators import CausalSeparator
 
     network = load_model(model)[0]
     if isinstance(network, CausalBSRoformer):
-        _require_plain(model, execution)
-        return at_rate(CausalSeparator(network), rate_hz)
+        _require_causal(model, execution)
+        device = "cpu" if execution.device == "auto" else chosen_device(execution.device)
+        return at_rate(CausalSeparator(network, device, execution.graphs == "on"), rate_hz)
     return at_rate(_windowed(network, execution), rate_hz)
 
 
@@ -76,22 +78,22 @@ def _windowed(network: Any, execution: Execution) -> Separator:
     """On a CPU it takes all cores but one, which is left to the audio."""
     import torch
 
-    from host.renderers import torch_device
+    from model.devices import chosen_device
     from model.windowed import WindowedSeparator
 
     framing = framing_for(network.config, execution.framing or DEFAULT_FRAMING)
-    device = torch_device(execution.device)
+    device = chosen_device(execution.device)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
 
 
-def _require_plain(model: str, execution: Execution) -> None:
+def _require_causal(model: str, execution: Execution) -> None:
     """Errors: ModelError where a causal model is asked for what only windows have."""
-    if replace(execution, device="auto", graphs="on") != PLAIN or execution.device == "cuda":
+    if execution.framing is not None or execution.precision not in ("auto", "fp32"):
         raise ModelError(
-            f"model {model!r} is causal: it has its own framing and runs in FP32 on one CPU core;"
-            " leave out --framing, --precision and --device cuda"
+            f"model {model!r} is causal: it has its own framing and runs in FP32;"
+            " leave out --framing and --precision"
         )
 
 
@@ -141,7 +143,7 @@ def describe(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separato
 def _framed_like(model: str, execution: Execution) -> SignatureSeparator:
     config, _card = read_header(resolve(model))
     if isinstance(config, CausalConfig):
-        _require_plain(model, execution)
+        _require_causal(model, execution)
         return _signature_like(config, config.hop_frames, config.latency_frames)
     framing = framing_for(config, execution.framing or DEFAULT_FRAMING)
     framed = _signature_like(config, framing.hop_frames, framing.latency_frames)

@@ -36,7 +36,7 @@ device_option = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where the model runs; auto takes a GPU where there is one.",
+    help="Where the model runs; auto takes a GPU where there is one, but not for a causal model live.",
 )
 framing_option = click.option(
     "--framing",

@@ -63,7 +63,7 @@ class Renderer:
 def open_renderer(model: str, device: str, wanted: Sequence[str], quality: Quality | None = None) -> Renderer:
     """Load a model for the `wanted` stems; all where none is named.
 
-    Errors: SeparateError, CatalogueError, CheckpointError, RecipeError.
+    Errors: SeparateError, CatalogueError, CheckpointError, DeviceError, RecipeError.
     """
     quality = quality or Quality()
     whole = _open_signature() if model == SIGNATURE else _open_network(model, device, quality)
@@ -115,8 +115,11 @@ def _open_network(model: str, device: str, quality: Quality) -> Renderer:
 
     from model.causal import CausalBSRoformer
     from model.checkpoint import load_model
+    from model.devices import chosen_device, device_errors
 
-    network = load_model(model)[0].to(torch_device(device))
+    where = torch.device(chosen_device(device))
+    with device_errors(where):
+        network = load_model(model)[0].to(where)
     config = network.config
     if isinstance(network, CausalBSRoformer):
         separate = _causal(network, model, quality)
@@ -125,18 +128,6 @@ def _open_network(model: str, device: str, quality: Quality) -> Renderer:
     if quality.threads or isinstance(network, CausalBSRoformer):
         torch.set_num_threads(quality.threads or 1)
     return Renderer(config.stem_names, config.channels, config.sample_rate_hz, separate)
-
-
-def torch_device(device: str) -> str:
-    """`auto` resolved to what this machine has. Errors: SeparateError."""
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise SeparateError(
-            "No CUDA device can be used here: choose --device cpu, or see `stembridge doctor`."
-        )
-    return ("cuda" if has_cuda else "cpu") if device == "auto" else device
 
 
 def _causal(network: Any, model: str, quality: Quality) -> Separate:

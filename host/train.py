@@ -135,7 +135,7 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
 
 def train_settings(chosen: dict[str, Any]) -> TrainSettings:
     """The settings that the options stand for; what was not given keeps its default, or what is resumed."""
-    from host.renderers import torch_device
+    from model.devices import chosen_device
     from model.training.settings import TrainSettings
     from model.training.state import resumed
 
@@ -146,7 +146,7 @@ def train_settings(chosen: dict[str, Any]) -> TrainSettings:
     changes = {name: given.pop(name) for name in RECIPE_OPTIONS if name in given}
     recipe = _recipe(base, given.pop("recipe", None), changes)
     config = _config(base, given.pop("profile", None), given.get("init"))
-    given["device"] = torch_device(given["device"])
+    given["device"] = chosen_device(given["device"])
     if "mix" in given:
         given["mix"] = parse_mix(given["mix"])
     return dataclasses.replace(base, **given, recipe=recipe, config=config)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from model.devices import device_errors
 from model.pieces import Audio
 from model.precision import Precision, dtype_of, lower_products
 
@@ -69,13 +70,13 @@ def paper_recipe(sample_rate_hz: int) -> Recipe:
 def forward_of(network: nn.Module, precision: Precision) -> Forward:
     """`network` on arrays, on the device that holds it; its products are put into `precision` in place.
 
-    Raises PrecisionError. Threads: one at a time.
+    Raises PrecisionError; `forward` DeviceError. Threads: one at a time.
     """
     device = next(network.parameters()).device
     lower_products(network, dtype_of(precision, device))
 
     def forward(audio: Audio) -> Audio:
-        with torch.inference_mode():
+        with torch.inference_mode(), device_errors(device):
             stems: Audio = network(torch.from_numpy(audio).to(device)).float().cpu().numpy()
         return stems
 

@@ -28,7 +28,7 @@ def cuda_trouble(cuda: Any = torch.cuda) -> str:
             return _first_line(error)
     if said:
         return _first_line(said[-1].message)
-    return "no NVIDIA GPU was found" if torch.backends.cuda.is_built() else "this torch has no CUDA in it"
+    return "no NVIDIA GPU was found" if torch.version.cuda else "this torch has no CUDA in it"
 
 
 def chosen_device(name: str, cuda: Any = torch.cuda) -> str:

@@ -45,6 +45,10 @@ class LiveHop:
         )
         self._run: Callable[[], None] = self.run_eagerly
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
     def _work(self) -> None:
         mixture = self._mixture.to(self.device, non_blocking=True)
         self._stems.copy_(self.process(mixture), non_blocking=True)
@@ -57,13 +61,13 @@ class LiveHop:
 
     def wait(self) -> None:
         """Until a GPU has done all it was asked for: work outside of a graph runs beside it."""
-        if self.device.type == "cuda":
+        if self.on_gpu:
             torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
     def capture(self) -> None:
         """On a GPU, capture the work; from now on it is replayed. `run_eagerly` comes first."""
-        if self.device.type == "cuda":
+        if self.on_gpu:
             self._run = replayed(self._work, self.device)
 
     def release(self) -> None:

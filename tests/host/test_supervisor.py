@@ -165,3 +165,21 @@ def test_a_stubborn_child_is_made_to_leave(nursery: Nursery, monkeypatch: pytest
     keeper.stop()
     assert not _alive(pid)
     assert nursery.events[-1] == ("child", "stopped")
+
+
+def test_nobody_waits_for_a_killed_child_that_a_driver_holds_on_to(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "KILLED_S", 0.0)
+    child = nursery.child("child", "stubborn")
+    child.start()
+    held = child._process
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "kill", lambda: None)
+        child._ended("hung")
+    assert nursery.events[-1] == ("child", "restarting")
+    wait_for(lambda: child.poll() or child.state is Lifecycle.RUNNING)
+    assert child.pid != held.pid
+    child.stop()
+    held.kill()
+    held.wait()

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from host.audio_files import read_audio
 from host.cli import main
 from host.models import Execution, ModelError, describe, open_separator
+from model import devices, separators
 from model.checkpoint import ModelCard, save_checkpoint
 from model.config import RoformerConfig
 from model.roformer import build
@@ -84,10 +85,37 @@ def test_what_cannot_be_run_is_one_line(checkpoint, tmp_path, arguments, complai
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "execution", [Execution("gpu"), Execution(precision="fp16"), Execution(device="cuda")]
-)
+@pytest.mark.parametrize("execution", [Execution("gpu"), Execution(precision="fp16")])
 def test_a_causal_model_has_its_own_framing(execution):
     for look in (describe, open_separator):
-        with pytest.raises(ModelError, match="leave out --framing, --precision and --device cuda"):
+        with pytest.raises(ModelError, match="leave out --framing and --precision"):
             look("builtin", 44100, execution)
+
+
+@pytest.mark.parametrize(
+    ("execution", "arguments"),
+    [
+        (Execution(precision="fp32"), ("cpu", True)),
+        (Execution(device="cuda"), ("cuda", True)),
+        (Execution(device="cuda", graphs="off"), ("cuda", False)),
+    ],
+)
+def test_a_causal_model_goes_to_a_gpu_only_when_told(monkeypatch, execution, arguments):
+    opened = []
+
+    class Remembered(separators.CausalSeparator):
+        def __init__(self, network, *how):
+            opened.append(how)
+            super().__init__(network)
+
+    monkeypatch.setattr(devices, "cuda_trouble", lambda _cuda: "")
+    monkeypatch.setattr(separators, "CausalSeparator", Remembered)
+    open_separator("builtin", 44100, execution)
+    assert opened == [arguments]
+    assert describe("builtin", 44100, execution) == describe("builtin", 44100)
+
+
+def test_a_causal_model_without_the_gpu_that_it_was_told_is_refused(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_trouble", lambda _cuda: "no driver")
+    with pytest.raises(devices.DeviceError, match=r"No CUDA device .* \(no driver\): choose --device cpu"):
+        open_separator("builtin", 44100, Execution(device="cuda"))

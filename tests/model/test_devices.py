@@ -1,0 +1,174 @@
+"""GPUs that are missing, do not fit or are lost: one line that says so, and the CPU where that will do."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model import live_hop
+from model.chunks import forward_of
+from model.devices import DeviceError, chosen_device, cuda_trouble, device_errors
+from model.precision import PrecisionError, dtype_of
+from model.separators import CausalSeparator
+from model.windowed import WindowedSeparator
+from tests.model.builders import noise, random_model, small
+from tests.model.test_windowed import FRAMING, FakeCuda, network_of
+
+CUDA = torch.device("cuda")
+ADVICE = "CUDA kernel errors might be reported later.\nCompile with TORCH_USE_CUDA_DSA."
+OLD_DRIVER = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
+MISMATCH = "Error 803: system has unsupported display driver / cuda driver combination"
+
+
+def machine(available: bool, warning: str = "", error: Exception | None = None) -> SimpleNamespace:
+    """What torch.cuda says of a machine."""
+
+    def is_available() -> bool:
+        if warning:
+            warnings.warn(warning, stacklevel=1)
+        return available
+
+    def init() -> None:
+        if error:
+            raise error
+
+    return SimpleNamespace(is_available=is_available, init=init)
+
+
+BROKEN = {
+    "no CUDA": (machine(False), r"no NVIDIA GPU was found|this torch has no CUDA in it"),
+    "old driver": (machine(False, warning=f"{OLD_DRIVER}.\nUpdate it."), "driver on your system is too old"),
+    "other driver": (machine(True, error=RuntimeError(f"{MISMATCH}\n{ADVICE}")), "Error 803"),
+    "not compiled": (machine(True, error=AssertionError("Torch not compiled with CUDA")), "not compiled"),
+    "no words": (machine(True, error=RuntimeError()), "RuntimeError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_be_used_is_refused_in_one_line_and_auto_takes_the_cpu(case: str) -> None:
+    cuda, complaint = BROKEN[case]
+    with pytest.raises(DeviceError, match=complaint) as refused, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen_device("cuda", cuda)
+    said = str(refused.value)
+    assert "\n" not in said and "choose --device cpu" in said and ADVICE[:10] not in said
+    assert chosen_device("auto", cuda) == chosen_device("cpu", cuda) == "cpu"
+
+
+def test_a_sound_gpu_is_taken() -> None:
+    assert cuda_trouble(machine(True)) == ""
+    assert chosen_device("auto", machine(True)) == chosen_device("cuda", machine(True)) == "cuda"
+
+
+def test_a_gpu_that_only_emulates_bf16_is_said_to_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Some GPU")
+    with pytest.raises(PrecisionError, match="Some GPU has no bf16; take --precision fp16"):
+        dtype_of("bf16", CUDA)
+    assert dtype_of("auto", CUDA) == torch.float16
+    assert dtype_of("bf16", torch.device("cpu")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        (
+            torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate\n{ADVICE}"),
+            "cuda: too little memory",
+        ),
+        (
+            torch.AcceleratorError(f"CUDA error: device lost\n{ADVICE}"),
+            r"is lost .*\(CUDA error: device lost\)",
+        ),
+    ],
+)
+def test_what_a_driver_says_becomes_one_line(error: Exception, complaint: str) -> None:
+    with pytest.raises(DeviceError, match=complaint) as said, device_errors(CUDA):
+        raise error
+    assert "\n" not in str(said.value)
+
+
+def lose(*_: object) -> None:
+    raise torch.AcceleratorError(f"CUDA error: unspecified launch failure\n{ADVICE}")
+
+
+@pytest.mark.parametrize("kind", ["causal", "windowed"])
+def test_a_device_lost_in_a_hop_is_one_line(kind: str) -> None:
+    separator = (
+        CausalSeparator(random_model()) if kind == "causal" else WindowedSeparator(network_of(), FRAMING)
+    )
+    fade = getattr(separator, "fade_frames", 0)
+    stems = np.zeros((len(separator.stem_names), 2, separator.hop_frames + fade), np.float32)
+    separator._hop.process = lose
+    with pytest.raises(DeviceError, match="unspecified launch failure") as said:
+        separator.separate(noise(2, separator.window_frames), stems)
+    assert "\n" not in str(said.value)
+
+
+def test_a_device_lost_in_a_file_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of()
+    forward = forward_of(network, "fp32")
+    monkeypatch.setattr(network, "forward", lose)
+    with pytest.raises(DeviceError, match="unspecified launch failure"):
+        forward(noise(2, 1024)[None])
+
+
+def test_too_little_memory_for_the_state_of_many_streams_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = random_model()
+    monkeypatch.setattr(model, "new_state", refuse)
+    with pytest.raises(DeviceError, match="fewer streams"):
+        CausalSeparator(model, streams=1000)
+
+
+class RecordedCuda(FakeCuda):
+    """A graph that, replayed, does the work again that was done while it was captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = lambda: None
+
+    def replay(self) -> None:
+        super().replay()
+        self.work()
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_causal_hop_is_captured_on_fixed_buffers_and_starts_from_silence(
+    monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    """On what believes itself a GPU: warm-up and capture leave no trace, and a hop is one replay."""
+    cuda = RecordedCuda()
+
+    def replayed(work, device):
+        cuda.work = work
+        return live_hop_replayed(work, device, cuda)
+
+    live_hop_replayed = live_hop.replayed
+    monkeypatch.setattr(live_hop, "replayed", replayed)
+    monkeypatch.setattr(live_hop.LiveHop, "on_gpu", property(lambda hop: True))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: cuda.events.append("all"))
+    model = random_model(small("studio"))
+    plain, captured = CausalSeparator(model, streams=streams), CausalSeparator(model, streams=streams)
+    captured.warm_up()
+    assert "capture" in cuda.events and cuda.events[-1] == "all", "the last reset is waited for"
+    shape = (2, captured.hop_frames) if streams == 1 else (streams, 2, captured.hop_frames)
+    rng = np.random.default_rng(1)
+    heard, expected = (np.zeros((*shape[:-2], 4, *shape[-2:]), np.float32) for _ in range(2))
+    for hop in range(30):
+        mixture = rng.normal(0, 0.1, shape).astype(np.float32)
+        del cuda.events[:]
+        captured.separate(mixture, heard)
+        assert cuda.events == ["replay", "wait"]
+        plain.separate(mixture, expected)
+        np.testing.assert_allclose(heard, expected, rtol=0, atol=1e-5)
+        if hop == 5:
+            captured.reset(0)
+            plain.reset(0)
+            assert cuda.events[-1] == "all"
+    captured.close()
+    assert np.abs(heard).max() > 0.01
