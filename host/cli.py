@@ -27,6 +27,7 @@ COMMANDS = {
     "latency": ("host.inspect:latency", "Show where the latency comes from, item by item."),
     "devices": ("host.inspect:devices", "List the sound devices."),
     "doctor": ("host.inspect:doctor", "Say what is missing on this machine and how to get it."),
+    "bench": ("host.bench:bench", "Measure this machine, ours beside other programs."),
     "models": ("host.model_commands:models", "Get, import, check and remove published models."),
     "train": ("host.train:train", "Train the built-in model anew, or your own."),
 }

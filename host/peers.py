@@ -1,4 +1,4 @@
-"""Other programs that ours is measured beside, where they are installed. Random weights: they cost the same."""
+"""Other programs that ours is measured beside, where installed. Random weights: they cost the same."""
 
 from __future__ import annotations
 
@@ -134,6 +134,11 @@ def hs_tasnet() -> Any:
 
 @contextmanager
 def stubbed(names: tuple[str, ...]) -> Iterator[None]:
-    """Modules that can be imported meanwhile and hold nothing of use."""
-    with unittest.mock.patch.dict(sys.modules, {name: unittest.mock.MagicMock(name=name) for name in names}):
+    """Modules that can be imported meanwhile and hold nothing of use; loaded ones stay themselves."""
+    stubs = [name for name in names if name not in sys.modules]
+    sys.modules.update({name: unittest.mock.MagicMock(name=name) for name in stubs})
+    try:
         yield
+    finally:
+        for name in stubs:
+            del sys.modules[name]

@@ -1,0 +1,139 @@
+"""`stembridge bench`: what this machine can do, ours beside others in the same run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from host.bench_rows import Row, as_table, in_order, picture
+from host.errors import guarded, one_line
+from host.live_times import builtin_rows, callback_rows, stream_rows
+from host.machine import machine
+from host.options import json_option
+from host.outputs import writable_folder
+from host.progress import file_bars
+from model.catalogue import builtin_models
+
+PARTS = ("callback", "built-in", "windows")
+DEVICES = ("cpu", "cuda")
+WIDTH_IN_FILES = 200
+
+Task = tuple[str, Callable[[], Iterable[Row]]]
+"""A title for the progress bar, and what measures."""
+
+
+@click.command(short_help="Measure this machine, ours beside other programs.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(PARTS),
+    multiple=True,
+    help="Only this part; repeatable. All by default.",
+)
+@click.option(
+    "--device",
+    "devices",
+    type=click.Choice(DEVICES),
+    multiple=True,
+    help="Of the windows: only this device; repeatable. By default the CPU, and the GPU where there is one.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.05, 3600),
+    default=3.0,
+    show_default=True,
+    help="How long each thing is measured; p99.9 wants thousands of hops.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the times into this PNG file."
+)
+@json_option
+@guarded
+def bench(
+    parts: tuple[str, ...], devices: tuple[str, ...], seconds: float, plot: Path | None, as_json: bool
+) -> None:
+    """Measure this machine: close what else computes meanwhile.
+
+    \b
+    callback   the audio callback for blocks of 128 frames, 4 stems
+    built-in   each built-in profile per hop on one core, HS-TasNet beside it
+    windows    published shapes with random weights on sliding windows,
+               BS-RoFormer beside them on the same windows
+
+    Load is compute time over the sound's duration: below 1 keeps up with live sound. The roofline is the
+    time that the products of a window, or reading its weights once, take at the speed of a large matrix
+    product and a copy measured in the same run. Mask error and output are of FP16 against FP32. Other
+    programs are measured where they are installed; where not, the row says how to get them.
+
+    \b
+    Examples:
+      stembridge bench
+      stembridge bench --part built-in --seconds 30 --plot times.png
+      stembridge bench --part windows --device cuda --json > gpu.json
+    """
+    if plot:
+        writable_folder(plot.parent)
+    rows = in_order(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
+    if plot:
+        picture(rows).savefig(plot, format="png")
+    facts = machine()
+    if as_json:
+        command = shlex.join(["stembridge", *sys.argv[1:]])
+        click.echo(json.dumps({"machine": facts, "command": command, "rows": [asdict(row) for row in rows]}))
+        return
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES, highlight=False)
+    console.print(f"{facts['processor']}; GPU: {facts['gpu'] or 'none'}; {facts['system']}")
+    console.print(as_table(rows))
+
+
+def _present() -> tuple[str, ...]:
+    import torch
+
+    return DEVICES if torch.cuda.is_available() else DEVICES[:1]
+
+
+def _measured(todo: Sequence[Task]) -> Iterator[Row]:
+    """Rows of every task; an expected failure is one too."""
+    with file_bars() as open_bar:
+        for title, measure in todo:
+            advance = open_bar(title)
+            try:
+                yield from measure()
+            except (ValueError, RuntimeError, OSError) as error:
+                yield Row(title, "not measured", trouble=one_line(error)[:160])
+            advance(1.0)
+
+
+def tasks(parts: Sequence[str], devices: Sequence[str], seconds: float) -> list[Task]:
+    """What there is to measure, in the order of PARTS."""
+    makers: dict[str, Callable[[], Iterator[Task]]] = {
+        "callback": lambda: iter([("callback", lambda: callback_rows(seconds))]),
+        "built-in": lambda: _builtin_tasks(devices, seconds),
+        "windows": lambda: _window_tasks(devices, seconds),
+    }
+    return [task for part in PARTS if part in parts for task in makers[part]()]
+
+
+def _builtin_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
+    for name in builtin_models():
+        yield f"built-in {name}", partial(builtin_rows, name, seconds)
+    if "cuda" in devices:
+        yield "built-in, many streams", partial(stream_rows, seconds)
+
+
+def _window_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
+    import torch
+
+    from host.window_times import SHAPES, window_rows
+
+    for device in devices:
+        for shape in SHAPES[device]:
+            yield f"{shape.name}, {device}", partial(window_rows, shape, torch.device(device), seconds)

@@ -1,0 +1,185 @@
+"""Published shapes on sliding windows of live sound: ours and the package BS-RoFormer on the same windows."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from host.bench_rows import Figures, Row
+from host.errors import one_line
+from host.hop_times import hop_step, resident_mb, runs_in, summary, timed, waits
+from host.peers import ROFORMER, ROFORMER_VERSION, published_roformer, roformer_run
+from host.roofline import peak, weight_bytes
+from model.config import RoformerConfig
+from model.flops import window_flops
+from model.precision import dtype_of, lower_products
+from model.roformer import Roformer, build
+from model.window_framing import PROFILES, WindowFraming
+from model.windowed import WindowedSeparator
+
+PEER = f"{ROFORMER} {ROFORMER_VERSION}"
+GPU = PROFILES["gpu"]
+LONG = WindowFraming(352_800, GPU.hop_frames, GPU.look_ahead_frames, GPU.fade_frames)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network's configuration and the windows it is given."""
+
+    name: str
+    config: RoformerConfig
+    framing: WindowFraming
+    streams: int = 1
+
+
+BS = RoformerConfig(384, 12, stft_hop_frames=441)
+MEL = RoformerConfig(384, 6, architecture="mel", stft_hop_frames=441)
+SMALL = RoformerConfig(32, 2, heads=2, stft_hop_frames=441)
+SHAPES = {
+    "cpu": [Shape("BS 32/2, 0.5 s", SMALL, WindowFraming(22_050, 4410, 2205, 441))],
+    "cuda": [
+        Shape("BS 384/12, 2 s", BS, GPU),
+        Shape("Mel 384/6, 2 s", MEL, GPU),
+        Shape("BS 384/12, 8 s", BS, LONG),
+        Shape("BS 384/12, 2 s, 8 streams", BS, GPU, streams=8),
+    ],
+}
+"""A CPU takes a small one: what is compared is the same, and it ends in a minute."""
+
+
+def window_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
+    """Ours first, then the peer in each of its ways to run; each for about `seconds`.
+
+    Threads: one; changes torch's settings of the one that calls.
+    """
+    torch.manual_seed(0)
+    exact = build(shape.config).eval().to(device)
+    group = f"{shape.name}, {device.type}"
+    yield Row(group, "stembridge", _ours(shape, exact, device, seconds))
+    if shape.streams > 1:
+        return
+    for name, (dtype, compiled) in WAYS.items():
+        try:
+            yield Row(group, f"{PEER}, {name}", _theirs(shape, exact, device, dtype, compiled, seconds))
+        except (RuntimeError, ImportError) as error:  # of any library's making
+            yield Row(group, f"{PEER}, {name}", trouble=one_line(error)[:160])
+
+
+def _ours(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+    lowered = copy.deepcopy(exact)
+    separator = WindowedSeparator(lowered, shape.framing, str(device), streams=shape.streams)
+    separator.warm_up()
+    hop_s = shape.framing.hop_frames / shape.config.sample_rate_hz
+    step = hop_step(separator)
+    runs = runs_in(step, seconds)
+    before = resident_mb()
+    with waits(torch.cuda.Stream) as waited:
+        took = timed(step, runs)
+    figures = summary(took, hop_s) | {"hops": runs, "growth_mb": resident_mb() - before}
+    if len(waited) == runs:
+        figures["host_ms"] = float(np.median(took - np.array(waited)) * 1e3)
+    separator.close()
+    figures |= _roofline(shape, lowered, device, figures["p50_ms"])
+    return figures | _exactness(exact, lowered, _window(shape, device))
+
+
+def _roofline(shape: Shape, network: nn.Module, device: torch.device, p50_ms: float) -> Figures:
+    best = peak(device, dtype_of("auto", device))
+    flops = shape.streams * window_flops(shape.config, shape.framing)
+    least_ms = 1e3 * best.least_s(flops, weight_bytes(network))
+    return {
+        "gflop": flops / 1e9,
+        "tflop_per_s": best.flops_per_s / 1e12,
+        "gb_per_s": best.bytes_per_s / 1e9,
+        "roofline_ms": least_ms,
+        "times_roofline": p50_ms / least_ms,
+    }
+
+
+def _window(shape: Shape, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    window = 0.1 * torch.randn(1, shape.config.channels, shape.framing.window_frames, generator=generator)
+    return window.to(device)
+
+
+@torch.inference_mode()
+def _exactness(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
+    """Masks of identical spectra, and what comes out, in float16 where ours is float32, against float32."""
+    if _dtype(lowered) == torch.float32:
+        lowered = copy.deepcopy(lowered)
+        lower_products(lowered, torch.float16)
+    spectrum = exact.stft(audio)
+    errors = mask_error(lowered.mask(spectrum), exact.mask(spectrum))
+    return errors | {"output_db": decibels(lowered(audio), exact(audio))}
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next(module for module in network.modules() if isinstance(module, nn.Linear)).weight.dtype
+
+
+def mask_error(found: Tensor, exact: Tensor) -> Figures:
+    """Rms of the difference, and the same over the rms of the exact mask."""
+    error, level = (float(x.abs().square().mean().sqrt()) for x in (found - exact, exact))
+    return {"mask_error_rms": error, "mask_error_relative": error / level}
+
+
+def decibels(found: Tensor, exact: Tensor) -> float:
+    """Signal to error."""
+    return float(10 * torch.log10(exact.square().sum() / (found - exact).square().sum()))
+
+
+WAYS = {
+    "FP32 eager": (torch.float32, False),
+    "FP16 autocast": (torch.float16, False),
+    "FP16 autocast, torch.compile": (torch.float16, True),
+}
+
+
+def _theirs(
+    shape: Shape, exact: Roformer, device: torch.device, dtype: torch.dtype, compiled: bool, seconds: float
+) -> Figures:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its window and its attention context
+        peer = published_roformer(shape.config)
+        peer.load_state_dict(exact.state_dict(), strict=True)
+        peer = peer.eval().to(device).requires_grad_(False)
+        step = _peer_step(torch.compile(peer) if compiled else peer, _window(shape, device), dtype)
+        took = timed(step, runs_in(step, seconds))
+        figures = summary(took, shape.framing.hop_frames / shape.config.sample_rate_hz) | {"hops": len(took)}
+        return figures if dtype == torch.float32 or compiled else figures | _peer_error(shape, peer, device)
+
+
+def _lower(device: torch.device, dtype: torch.dtype) -> Any:
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def _peer_step(peer: Callable[[Tensor], Tensor], window: Tensor, dtype: torch.dtype) -> Callable[[int], None]:
+    """From the host's memory to the host's memory, as ours."""
+    pinned = window.is_cuda
+    source = window.cpu().pin_memory() if pinned else window
+    sinks: list[NDArray[np.float32]] = []
+
+    def step(_run: int) -> None:
+        with torch.inference_mode(), _lower(window.device, dtype):
+            sinks[:] = [peer(source.to(window.device, non_blocking=True)).float().cpu().numpy()]
+
+    return step
+
+
+def _peer_error(shape: Shape, peer: nn.Module, device: torch.device) -> Figures:
+    """Of its own lower precision against its own float32."""
+    audio = _window(shape, device)
+    with torch.inference_mode():
+        exact, audio_out = roformer_run(peer, shape.config, audio)
+        with _lower(device, torch.float16):
+            found, lowered_out = roformer_run(peer, shape.config, audio)
+    return mask_error(found, exact) | {"output_db": decibels(lowered_out.float(), audio_out)}
