@@ -1,0 +1,50 @@
+"""Memory over many hops: flat within 1 MB, as Python counts it and as the system does (where it tells)."""
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from host.hop_times import resident_mb
+from model.separators import CausalSeparator
+from model.windowed import WindowedSeparator
+from tests.model.builders import noise, random_model, small
+from tests.model.test_windowed import FRAMING, network_of
+
+SETTLING_HOPS, HOPS, RESET_EVERY, FLAT_MB = 1000, 10_000, 2500, 1.0
+
+MAKERS = {
+    "causal": lambda: CausalSeparator(random_model(small("live"))),
+    "causal with look-ahead": lambda: CausalSeparator(random_model(small("studio"))),
+    "causal, two streams": lambda: CausalSeparator(random_model(small("live")), streams=2),
+    "windowed": lambda: WindowedSeparator(network_of(), FRAMING),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_memory_is_flat(make: Callable[[], CausalSeparator | WindowedSeparator]) -> None:
+    separator = make()
+    separator.warm_up()
+    several = (separator.streams,) if separator.streams > 1 else ()
+    mixture = np.broadcast_to(noise(2, separator.window_frames), (*several, 2, separator.window_frames))
+    frames = separator.hop_frames + getattr(separator, "fade_frames", 0)
+    stems = np.empty((*several, len(separator.stem_names), 2, frames), np.float32)
+
+    def work(hops: int) -> tuple[float, float]:
+        for hop in range(hops):
+            if hop % RESET_EVERY == 0:
+                separator.reset()
+            separator.separate(mixture, stems)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] / 1e6, resident_mb()
+
+    tracemalloc.start()
+    before = work(SETTLING_HOPS)
+    after = work(HOPS)
+    tracemalloc.stop()
+    separator.close()
+    grown = [last - first for first, last in zip(before, after, strict=True)]
+    assert max(grown) < FLAT_MB, f"{grown[0]:.2f} MB of Python's, {grown[1]:.2f} MB in all"
