@@ -9,9 +9,10 @@ import pytest
 
 from host.hop_times import resident_mb
 from model.separators import CausalSeparator
+from model.window_framing import WindowFraming
 from model.windowed import WindowedSeparator
 from tests.model.builders import noise, random_model, small
-from tests.model.test_windowed import FRAMING, network_of
+from tests.model.test_windowed import network_of
 
 SETTLING_HOPS, HOPS, RESET_EVERY, FLAT_MB = 1000, 10_000, 2500, 1.0
 
@@ -19,7 +20,7 @@ MAKERS = {
     "causal": lambda: CausalSeparator(random_model(small("live"))),
     "causal with look-ahead": lambda: CausalSeparator(random_model(small("studio"))),
     "causal, two streams": lambda: CausalSeparator(random_model(small("live")), streams=2),
-    "windowed": lambda: WindowedSeparator(network_of(), FRAMING),
+    "windowed": lambda: WindowedSeparator(network_of(), WindowFraming(384, 96, 128, 32)),
 }
 
 

@@ -1,5 +1,6 @@
 """Several live streams in one separator: each as if it had one of its own."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,8 +60,8 @@ def single(make: Make, stream: int) -> np.ndarray:
     return np.stack(heard)
 
 
-@every_kind
-def test_streams_equal_single_ones_each_with_its_own_resets(make: Make) -> None:
+def together(make: Make) -> np.ndarray:
+    """All streams in one separator: [streams, hops, stems, channels, frames]."""
     separator, heard = make(streams=STREAMS), []
     separator.warm_up()
     for hop, mixtures in enumerate(signals(separator)):
@@ -70,9 +71,25 @@ def test_streams_equal_single_ones_each_with_its_own_resets(make: Make) -> None:
         separator.separate(mixtures, stems)
         heard.append(stems)
     separator.close()
-    for stream, stems in enumerate(np.stack(heard, axis=1)):
+    return np.stack(heard, axis=1)
+
+
+@every_kind
+def test_streams_equal_single_ones_each_with_its_own_resets(make: Make) -> None:
+    for stream, stems in enumerate(together(make)):
         np.testing.assert_allclose(stems, single(make, stream), rtol=0, atol=1e-5)
         assert np.abs(stems).max() > 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("graphs", [True, False], ids=["captured", "uncaptured"])
+@every_kind
+def test_streams_on_a_gpu_equal_single_ones_on_a_cpu(make: Make, graphs: bool) -> None:
+    exact = {"precision": "fp32"} if make is MAKERS["windowed"] else {}
+    gpu = functools.partial(make, device="cuda", graphs=graphs, **exact)
+    for stream, stems in enumerate(together(gpu)):
+        np.testing.assert_allclose(stems, single(make, stream), rtol=0, atol=1e-4)
 
 
 @every_kind
