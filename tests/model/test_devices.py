@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from model import live_hop
+from model.causal_stream import CausalStream, sanitised
 from model.chunks import forward_of
 from model.devices import DeviceError, chosen_device, cuda_trouble, device_errors
 from model.precision import PrecisionError, dtype_of
@@ -172,3 +175,28 @@ def test_a_causal_hop_is_captured_on_fixed_buffers_and_starts_from_silence(
             assert cuda.events[-1] == "all"
     captured.close()
     assert np.abs(heard).max() > 0.01
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses what a capture could not take: host tensors, and questions about values."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+        assert all(tensor.device.type == "meta" for tensor in tensors), function
+        assert function is not torch.ops.aten._local_scalar_dense.default
+        self.calls = getattr(self, "calls", 0) + 1
+        return out
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_nothing_of_a_hop_is_on_the_host(streams: int) -> None:
+    """On a device without memory, for want of a GPU."""
+    shape = (2, 441) if streams == 1 else (streams, 2, 441)
+    causal = CausalStream(random_model(small("studio")).to("meta"), streams=streams)
+    network = network_of().to("meta")
+    with torch.inference_mode(), OneDevice() as hop:
+        assert causal.process(torch.zeros(shape, device="meta")).shape == (*shape[:-2], 4, 2, 441)
+        windows = torch.zeros(streams, 2, FRAMING.window_frames, device="meta")
+        assert network.part(sanitised(windows), *FRAMING.contribution).shape == (streams, 2, 2, 128)
+    assert hop.calls > 100
