@@ -16,12 +16,12 @@ from host import separator_process
 from host.child import emit, run_child
 from streaming.separator import SignatureSeparator
 
-if os.environ["FAULT"] == "device lost":  # nothing else has a second to spare for torch
+FAULT, MARK = os.environ["FAULT"], Path(os.environ["FAULT_MARK"])
+if FAULT == "device lost" and not MARK.exists():  # nothing else has a second to spare for torch
     import torch
 
     from model.devices import device_errors
 
-FAULT, MARK = os.environ["FAULT"], Path(os.environ["FAULT_MARK"])
 FAULTY_HOP = 100
 NAN_HOPS = int(os.environ["FAULT_HOPS"])
 SLEEP_S = 0.6

@@ -52,7 +52,7 @@ def test_one_that_raises_is_replaced(
 def test_one_that_lost_its_device_says_so_and_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, heard = run_with("device lost", "dry", 6.0, tmp_path, monkeypatch)
+    run, heard = run_with("device lost", "dry", 9.0, tmp_path, monkeypatch)
     assert heard == [HALF, DRY, HALF]
     assert states(run) == RESTARTED
     lost = "ended with code 2: cuda is lost to this process (CUDA error: unspecified launch failure): start"
