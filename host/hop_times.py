@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ CHANNELS = 2
 DIFFERENT_HOPS = 50
 PILOT_RUNS, LEAST_RUNS = 5, 20
 
+R = TypeVar("R")
 Step = Callable[[int], object]
 """Told how many steps there were before."""
 
@@ -95,6 +98,18 @@ def waits(stream: type) -> Iterator[list[float]]:
         yield found
     finally:
         stream.synchronize = wait  # type: ignore[attr-defined]
+
+
+def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
+    """What `work` returns, from a process of its own that is ended after `limit_s`: compilers can hang.
+
+    Everything must be picklable. Errors: `work`'s own, and RuntimeError where time is up.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        try:
+            return pool.apply_async(work, arguments).get(limit_s)
+        except multiprocessing.TimeoutError:
+            raise RuntimeError(f"not done after {limit_s:.0f} s") from None
 
 
 def resident_mb() -> float:

@@ -108,7 +108,7 @@ def roformer_run(peer: Any, config: RoformerConfig, audio: Tensor) -> tuple[Tens
         hook.remove()
     values = torch.stack(seen, dim=1)
     values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-    held = torch.view_as_complex(values.unflatten(-1, (-1, 2)))
+    held = torch.view_as_complex(torch.unflatten(values, -1, (-1, 2)))
     if config.architecture == "mel":
         held = _average(peer, held, config.channels)
     return torch.unflatten(held, -1, (-1, config.channels)).permute(0, 1, 4, 3, 2), audio_out
@@ -117,8 +117,9 @@ def roformer_run(peer: Any, config: RoformerConfig, audio: Tensor) -> tuple[Tens
 def _average(peer: Any, held: Tensor, channels: int) -> Tensor:
     """What the package does with overlapping bands, from its own indices."""
     counts = peer.num_bands_per_freq.repeat_interleave(channels)
-    summed = held.new_zeros(*held.shape[:-1], len(counts)).index_add_(-1, peer.freq_indices, held)
-    return summed / counts
+    sums = held.new_zeros(*held.shape[:-1], len(counts)).index_add_(-1, peer.freq_indices, held)
+    averages: Tensor = sums / counts
+    return averages
 
 
 def hs_tasnet() -> Any:

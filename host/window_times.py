@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from host.bench_rows import Figures, Row
 from host.errors import one_line
-from host.hop_times import hop_step, resident_mb, runs_in, summary, timed, waits
+from host.hop_times import hop_step, in_time, resident_mb, runs_in, summary, timed, waits
 from host.peers import ROFORMER, ROFORMER_VERSION, published_roformer, roformer_run
 from host.roofline import peak, weight_bytes
 from model.config import RoformerConfig
@@ -26,6 +26,7 @@ from model.roformer import Roformer, build
 from model.window_framing import PROFILES, WindowFraming
 from model.windowed import WindowedSeparator
 
+LONGEST_COMPILE_S = 240
 PEER = f"{ROFORMER} {ROFORMER_VERSION}"
 GPU = PROFILES["gpu"]
 LONG = WindowFraming(352_800, GPU.hop_frames, GPU.look_ahead_frames, GPU.fade_frames)
@@ -67,11 +68,19 @@ def window_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[
     yield Row(group, "stembridge", _ours(shape, exact, device, seconds))
     if shape.streams > 1:
         return
-    for name, (dtype, compiled) in WAYS.items():
+    for name, measure in WAYS.items():
+        if device.type == "cpu" and measure is _compiled:
+            continue  # needs a compiler, and minutes
+        yield _peer_row(Row(group, f"{PEER}, {name}"), measure, shape, exact, device, seconds)
+
+
+def _peer_row(row: Row, measure: Callable[..., Figures], *arguments: object) -> Row:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peer's, about its window and its attention
         try:
-            yield Row(group, f"{PEER}, {name}", _theirs(shape, exact, device, dtype, compiled, seconds))
+            return replace(row, figures=measure(*arguments))
         except (RuntimeError, ImportError) as error:  # of any library's making
-            yield Row(group, f"{PEER}, {name}", trouble=one_line(error)[:160])
+            return replace(row, trouble=one_line(error)[:160])
 
 
 def _ours(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
@@ -137,25 +146,41 @@ def decibels(found: Tensor, exact: Tensor) -> float:
     return float(10 * torch.log10(exact.square().sum() / (found - exact).square().sum()))
 
 
-WAYS = {
-    "FP32 eager": (torch.float32, False),
-    "FP16 autocast": (torch.float16, False),
-    "FP16 autocast, torch.compile": (torch.float16, True),
-}
+def _peer(shape: Shape, exact: Roformer, device: torch.device) -> nn.Module:
+    """With our weights."""
+    peer = published_roformer(shape.config)
+    peer.load_state_dict(exact.state_dict(), strict=True)
+    return peer.eval().to(device).requires_grad_(False)
 
 
-def _theirs(
-    shape: Shape, exact: Roformer, device: torch.device, dtype: torch.dtype, compiled: bool, seconds: float
+def _exactly(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+    return _figures(shape, _peer(shape, exact, device), device, torch.float32, seconds)
+
+
+def _lowered(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+    peer = _peer(shape, exact, device)
+    return _figures(shape, peer, device, torch.float16, seconds) | _peer_error(shape, peer, device)
+
+
+def _compiled(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+    return in_time(LONGEST_COMPILE_S + seconds, _compile_here, shape, device, seconds)
+
+
+def _compile_here(shape: Shape, device: torch.device, seconds: float) -> Figures:
+    warnings.simplefilter("ignore")
+    peer = torch.compile(_peer(shape, build(shape.config), device))
+    return _figures(shape, peer, device, torch.float16, seconds)
+
+
+WAYS = {"FP32 eager": _exactly, "FP16 autocast": _lowered, "FP16 autocast, torch.compile": _compiled}
+
+
+def _figures(
+    shape: Shape, peer: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype, seconds: float
 ) -> Figures:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its window and its attention context
-        peer = published_roformer(shape.config)
-        peer.load_state_dict(exact.state_dict(), strict=True)
-        peer = peer.eval().to(device).requires_grad_(False)
-        step = _peer_step(torch.compile(peer) if compiled else peer, _window(shape, device), dtype)
-        took = timed(step, runs_in(step, seconds))
-        figures = summary(took, shape.framing.hop_frames / shape.config.sample_rate_hz) | {"hops": len(took)}
-        return figures if dtype == torch.float32 or compiled else figures | _peer_error(shape, peer, device)
+    step = _peer_step(peer, _window(shape, device), dtype)
+    took = timed(step, runs_in(step, seconds))
+    return summary(took, shape.framing.hop_frames / shape.config.sample_rate_hz) | {"hops": len(took)}
 
 
 def _lower(device: torch.device, dtype: torch.dtype) -> Any:

@@ -1,0 +1,196 @@
+"""Ways to run a causal model's hop on one thread: python -m benchmarks.cpu_paths [--model ID] [--json].
+
+Each gives the same stems within 1e-4 before it is timed, all in one run; the packed and traced step that is
+shipped comes first. A way that does not work here is a line with its reason. `whole context` recomputes the
+frames that a time layer attends to for every hop, as a model without carried state must.
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Container
+from io import BytesIO
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from benchmarks.model_hop import network_of
+from host.bench_rows import Row, as_table, in_order
+from host.errors import one_line
+from host.hop_times import in_time, runs_in, summary, timed
+from model.causal import CausalBSRoformer
+from model.causal_stream import CausalStream
+from model.graph import PackedHop, capture_hop
+
+Hop = Callable[[Tensor], Tensor]
+GROUP = "causal hop, one thread"
+TOLERANCE = 1e-4
+LONGEST_COMPILE_S = 300
+CHECKED_HOPS = 24
+
+
+def packed_traced(network: CausalBSRoformer) -> Hop:
+    return capture_hop(CausalStream(network))
+
+
+def eager(network: CausalBSRoformer) -> Hop:
+    return CausalStream(network).process
+
+
+def compiled(network: CausalBSRoformer) -> Hop:
+    return torch.compile(CausalStream(network).process)
+
+
+class Pure(nn.Module):
+    """A packed hop that returns what it carries instead of writing to it: exporters want functions."""
+
+    def __init__(self, stream: CausalStream) -> None:
+        super().__init__()
+        self.hop = PackedHop(stream)
+
+    def forward(self, audio: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+        after = [tensor.clone() for tensor in carried]
+        return self.hop(audio, *after), *after
+
+
+def onnx_runtime(network: CausalBSRoformer) -> Hop:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - the exporter's
+    except ImportError as error:
+        raise RuntimeError(f"not installed: pip install onnx onnxscript onnxruntime ({error})") from None
+    stream, file = CausalStream(network), BytesIO()
+    audio = torch.zeros(network.config.channels, network.config.hop_frames)
+    carried = [tensor.clone() for tensor in stream.carried()]
+    torch.onnx.export(Pure(stream), (audio, *carried), file, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    held = [tensor.numpy() for tensor in carried]
+
+    def hop(audio: Tensor) -> Tensor:
+        stems, *held[:] = session.run(None, dict(zip(names, [audio.numpy(), *held], strict=True)))
+        return torch.from_numpy(stems)
+
+    return hop
+
+
+def whole_context(network: CausalBSRoformer) -> Hop:
+    """The newest final hop of a forward over all frames that one time layer attends to."""
+    config = network.config
+    hop_frames, ahead = config.hop_frames, config.look_ahead_frames
+    recent = torch.zeros(config.channels, 0)
+
+    def hop(audio: Tensor) -> Tensor:
+        nonlocal recent
+        recent = torch.cat([recent, audio], dim=1)[:, -config.past_frames * hop_frames :]
+        spectrum = network.stft(recent.unsqueeze(0), hops_after=0)
+        end = spectrum.shape[2] - ahead
+        if end < 2:
+            return torch.zeros(config.stems, config.channels, hop_frames)
+        masks = network.mask(spectrum)[..., end - 2 : end, :]
+        first, second = network.causal_stft.halves(spectrum[0, :, end - 2 : end] * masks[0])
+        return second[..., 0, :] + first[..., 1, :]
+
+    return hop
+
+
+WAYS = {
+    "packed and traced (shipped)": packed_traced,
+    "eager": eager,
+    "torch.compile": compiled,
+    "ONNX Runtime": onnx_runtime,
+    "whole context": whole_context,
+}
+
+
+def noise(network: CausalBSRoformer, hops: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (network.config.channels, network.config.hop_frames)
+    return [0.1 * torch.randn(shape, generator=generator) for _ in range(hops)]
+
+
+def difference(hop: Hop, network: CausalBSRoformer) -> float:
+    """Largest difference of the first hops' stems from those of a whole-signal forward.
+
+    Fewer hops than a layer attends to, so that recomputing that context must give the same.
+    """
+    hops, ahead = noise(network, CHECKED_HOPS), network.config.look_ahead_frames
+    expected = network(torch.cat(hops, dim=1).unsqueeze(0))[0]
+    found = torch.cat([hop(audio).clone() for audio in hops], dim=-1)
+    delay = (1 + ahead) * network.config.hop_frames
+    return float((found[..., delay:] - expected[..., :-delay]).abs().max())
+
+
+def full_step(hop: Hop, network: CausalBSRoformer) -> Callable[[int], Tensor]:
+    """A run is one hop of noise, after as many as a layer attends to."""
+    audio = noise(network, network.config.past_frames)
+    for each in audio:
+        hop(each)
+    return lambda run: hop(audio[run % len(audio)])
+
+
+def row(name: str, make: Callable[[CausalBSRoformer], Hop], network: CausalBSRoformer, seconds: float) -> Row:
+    """Checked, then timed; what does not work says why."""
+    try:
+        hop = make(network)
+        worst = difference(hop, network)
+        if not worst <= TOLERANCE:
+            return Row(GROUP, name, trouble=f"differs by {worst:.1e}")
+        step = full_step(hop, network)
+        took = timed(step, runs_in(step, seconds))
+    except (RuntimeError, ImportError, AttributeError) as error:
+        return Row(GROUP, name, trouble=one_line(error.__cause__ or error)[:200])
+    hop_s = network.config.hop_frames / network.config.sample_rate_hz
+    return Row(GROUP, name, summary(took, hop_s) | {"hops": len(took), "difference": worst})
+
+
+def compiled_row(name: str, network: CausalBSRoformer, seconds: float) -> Row:
+    """In a process of its own: a compiler may take for ever."""
+    try:
+        return in_time(LONGEST_COMPILE_S + seconds, alone, name, network, seconds)
+    except RuntimeError as error:
+        return Row(GROUP, name, trouble=one_line(error))
+
+
+def alone(name: str, network: CausalBSRoformer, seconds: float) -> Row:
+    settle_torch()
+    with torch.inference_mode():
+        return row(name, WAYS[name], network, seconds)
+
+
+def settle_torch() -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    warnings.simplefilter("ignore")  # exporters' and compilers'
+
+
+def measure(network: CausalBSRoformer, ways: Container[str], seconds: float) -> list[Row]:
+    """One row for each way, with its time over the shipped one's."""
+    rows = []
+    for name in WAYS:
+        if name in ways:
+            how = compiled_row if WAYS[name] is compiled else alone
+            rows.append(how(name, network, seconds))
+    return in_order(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="builtin", help="model id or path (default: %(default)s)")
+    parser.add_argument("--only", choices=WAYS, action="append", help="a way (repeatable; default: all)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each way (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    options = parser.parse_args()
+    network, weights = network_of(options.model)
+    rows = measure(network, options.only or WAYS, options.seconds)
+    if options.json:
+        print(json.dumps([{"weights": weights, "name": each.name, **each.figures} for each in rows]))
+        return
+    Console(width=200).print(weights, as_table(rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What `stembridge bench` shows of what was measured; what is missing is a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from host import bench, hop_times, live_times, peers, window_times
+from host.bench_rows import COLUMNS, Row, as_table, in_order, picture
+from host.cli import main
+from host.peers import PeerError, hs_tasnet, published_roformer, stubbed
+from host.roofline import Peak, weight_bytes
+from host.window_times import SHAPES, Shape, decibels, mask_error, window_rows
+from model.catalogue import builtin_models
+from model.config import ConfigError
+from model.window_framing import WindowFraming
+from streaming.separator import SignatureSeparator
+from tests.model.test_roformer import SHORT
+
+TINY = Shape("tiny", SHORT, WindowFraming(768, 96, 128, 32))
+FIGURES = {"p50_ms": 2.0, "p99_ms": 3.0, "p99.9_ms": 4.0, "max_ms": 5.0, "load_p50": 0.2, "load_p99": 0.3}
+
+
+def test_others_are_told_by_the_time_that_ours_takes_for_the_same_sound() -> None:
+    slow = {**FIGURES, "load_p50": 0.5}
+    rows = [Row("a", "ours", FIGURES), Row("a", "b", slow), Row("a", "c", trouble="no"), Row("d", "e", slow)]
+    assert [row.figures.get("times_ours") for row in in_order(rows)] == [None, 2.5, None, None]
+
+
+def test_others_have_no_ratio_where_ours_was_not_measured() -> None:
+    rows = in_order([Row("a", "ours", trouble="no"), Row("a", "b", FIGURES)])
+    assert "times_ours" not in rows[1].figures
+
+
+def test_the_table_has_every_column_and_says_what_is_missing() -> None:
+    table = as_table([Row("a", "ours", FIGURES | {"host_ms": 0.125}), Row("a", "b", trouble="not installed")])
+    assert [column.header for column in table.columns][1:-1] == [title for title, _ in COLUMNS.values()]
+    assert list(table.columns[1].cells) == ["", "2", ""]
+    assert list(table.columns[-1].cells) == ["", "host 0.12 ms", "not installed"]
+
+
+def test_the_picture_shows_what_was_measured() -> None:
+    rows = [
+        Row("a", "ours", FIGURES | {"roofline_ms": 1.0}),
+        Row("a", "b", trouble="no"),
+        Row("c", "d", FIGURES),
+    ]
+    (axes,) = picture(rows).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["c: d", "a: ours"]
+    assert [float(line.get_xdata()[-1]) for line in axes.lines] == [5.0, 3.0, 5.0, 3.0, 1.0]
+
+
+def test_the_roofline_is_the_slower_of_work_and_bytes() -> None:
+    best = Peak(flops_per_s=10.0, bytes_per_s=2.0)
+    assert best.least_s(20, 2) == 2.0
+    assert best.least_s(20, 10) == 5.0
+    assert weight_bytes(torch.nn.Linear(3, 5).half()) == 2 * (15 + 5)
+
+
+def test_errors_are_those_of_their_definitions() -> None:
+    exact, found = torch.tensor([2.0, -2.0]), torch.tensor([2.0, -1.0])
+    assert mask_error(found, exact) == pytest.approx(
+        {"mask_error_rms": 0.5**0.5, "mask_error_relative": 0.125**0.5}
+    )
+    assert decibels(found, exact) == pytest.approx(10 * math.log10(8))
+
+
+def test_a_stream_s_waits_are_counted_and_its_class_is_left_as_it_was() -> None:
+    class Stream:
+        def synchronize(self) -> None:
+            calls.append(self)
+
+    calls: list[Stream] = []
+    before, stream = Stream.synchronize, Stream()
+    with hop_times.waits(Stream) as found:
+        stream.synchronize()
+        stream.synchronize()
+    assert calls == [stream, stream]
+    assert len(found) == 2
+    assert Stream.synchronize is before
+
+
+def test_a_step_gives_a_separator_its_windows_one_hop_apart() -> None:
+    class Heard(SignatureSeparator):
+        streams = 3
+
+        def separate(self, mixture, stems_out) -> None:
+            heard.append(mixture.copy())
+            assert stems_out.shape == (3, 4, 2, 4 + 2)
+
+    heard: list[np.ndarray] = []
+    separator = Heard(44100, hop_frames=4, latency_frames=6)
+    separator.window_frames, separator.fade_frames = 12, 2
+    hop_times.timed(hop_times.hop_step(separator), 2)
+    first, second = heard
+    assert first.shape == (3, 2, 12)
+    np.testing.assert_array_equal(first[..., 4:], second[..., :-4])
+    np.testing.assert_array_equal(first[0], first[2])
+
+
+def test_windows_are_measured_beside_the_published_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_times, "peak", lambda device, dtype: Peak(1e9, 1e9))
+    ours, exactly, lowered = in_order(window_rows(TINY, torch.device("cpu"), 0.01))
+    assert not any(row.trouble for row in (ours, exactly, lowered))
+    assert ours.figures["times_roofline"] == ours.figures["p50_ms"] / ours.figures["roofline_ms"]
+    assert "host_ms" not in ours.figures  # nothing waits for a GPU
+    assert 0 < ours.figures["mask_error_relative"] < 5e-3
+    assert ours.figures["mask_error_rms"] < 2 * lowered.figures["mask_error_rms"]
+    assert ours.figures["output_db"] > 45
+    assert {"times_ours", "p99.9_ms"} <= exactly.figures.keys()
+
+
+def test_work_that_takes_for_ever_is_ended() -> None:
+    assert hop_times.in_time(60.0, max, 2, 3) == 3
+    with pytest.raises(RuntimeError, match="not done after 1 s"):
+        hop_times.in_time(1.0, time.sleep, 3600)
+
+
+def test_all_shapes_can_be_run() -> None:
+    for shape in [shape for shapes in SHAPES.values() for shape in shapes]:
+        assert shape.framing.check(shape.config) is shape.framing
+
+
+def missing(name: str) -> str:
+    raise peers.metadata.PackageNotFoundError(name)
+
+
+def test_a_peer_that_is_missing_or_another_is_a_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers.metadata, "version", missing)
+    with pytest.raises(PeerError, match=r"^not installed: pip install BS-RoFormer==0\.3\.10$"):
+        published_roformer(SHORT)
+    row = live_times.hs_tasnet_row("a group", 0.01)
+    assert row.trouble.startswith("not installed: pip install --no-deps HS-TasNet==")
+    monkeypatch.setattr(peers.metadata, "version", lambda name: "9.9")
+    with pytest.raises(PeerError, match=r"HS-TasNet 9\.9 is another model: pip install"):
+        hs_tasnet()
+
+
+def test_windows_without_the_peer_are_still_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_times, "peak", lambda device, dtype: Peak(1e9, 1e9))
+    monkeypatch.setattr(peers.metadata, "version", missing)
+    ours, *others = window_rows(TINY, torch.device("cpu"), 0.01)
+    assert "p50_ms" in ours.figures
+    assert {row.trouble for row in others} == {"not installed: pip install BS-RoFormer==0.3.10"}
+
+
+def test_stubs_are_gone_afterwards_and_replace_nothing() -> None:
+    with stubbed(("no_such_module", "json")):
+        import no_such_module
+
+        assert no_such_module.anything()
+        assert __import__("json") is json
+    with pytest.raises(ImportError):
+        import no_such_module
+
+
+def test_every_part_has_its_tasks() -> None:
+    titles = [title for title, _ in bench.tasks(bench.PARTS, ("cpu", "cuda"), 1.0)]
+    assert titles[0] == "callback"
+    assert [f"built-in {name}" for name in builtin_models()] == titles[1 : 1 + len(builtin_models())]
+    assert {f"{shape.name}, cuda" for shape in SHAPES["cuda"]} < set(titles)
+    assert bench.tasks(("callback",), ("cuda",), 1.0)[0][0] == "callback"
+
+
+def test_what_fails_is_a_row_and_the_rest_goes_on() -> None:
+    def fails():
+        yield Row("a", "b", FIGURES)
+        raise ConfigError("two\nlines")
+
+    rows = list(bench._measured([("first", fails), ("second", lambda: [Row("c", "d", FIGURES)])]))
+    assert [(row.group, row.trouble) for row in rows] == [("a", ""), ("first", "two lines"), ("c", "")]
+
+
+def test_the_command_prints_json_and_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [Row("a", "ours", FIGURES), Row("a", "b", FIGURES)]
+    monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", lambda: rows)])
+    plot = tmp_path / "new" / "times.png"
+    result = CliRunner().invoke(main, ["bench", "--json", "--plot", str(plot)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found.keys() == {"machine", "command", "rows"}
+    assert {"python", "torch"} <= found["machine"]["versions"].keys()
+    assert found["rows"][1] == {
+        "group": "a",
+        "name": "b",
+        "figures": FIGURES | {"times_ours": 1.0},
+        "trouble": "",
+    }
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    shown = CliRunner().invoke(main, ["bench", "--part", "windows"]).stdout
+    assert "x roofline" in shown
+    assert "ours" in shown
