@@ -151,7 +151,7 @@ class Child:
             assert self._process is not None
             self._ended(f"ended with code {self._process.returncode}", self._last_words())
         elif self._since_change() > HUNG_S and self.spec.beat_age_s() > HUNG_S:
-            self._ended(f"hung: no heart-beat for {HUNG_S:.0f} s")
+            self._ended(f"hung: no heart-beat for {HUNG_S:.0f} s", self._said_reason)
 
     def _last_words(self) -> str:
         """What the process said before it ended; its readers may be behind."""
