@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import numpy as np
@@ -105,11 +107,13 @@ def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
 
     Everything must be picklable. Errors: `work`'s own, and RuntimeError where time is up.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        try:
-            return pool.apply_async(work, arguments).get(limit_s)
-        except multiprocessing.TimeoutError:
-            raise RuntimeError(f"not done after {limit_s:.0f} s") from None
+    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        environment = {"TORCHINDUCTOR_CACHE_DIR": cache}  # one that was ended leaves half a file behind
+        with multiprocessing.get_context("spawn").Pool(1, os.environ.update, (environment,)) as pool:
+            try:
+                return pool.apply_async(work, arguments).get(limit_s)
+            except multiprocessing.TimeoutError:
+                raise RuntimeError(f"not done after {limit_s:.0f} s") from None
 
 
 def resident_mb() -> float:
