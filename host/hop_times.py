@@ -107,12 +107,15 @@ def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
 
     Everything must be picklable. Errors: `work`'s own, and RuntimeError where time is up.
     """
-    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-        with multiprocessing.get_context("spawn").Pool(1, _compile_into, (cache,)) as pool:
-            try:
-                return pool.apply_async(work, arguments).get(limit_s)
-            except multiprocessing.TimeoutError:
-                raise RuntimeError(f"not done after {limit_s:.0f} s") from None
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        TemporaryDirectory(ignore_cleanup_errors=True) as cache,
+        spawn.Pool(1, _compile_into, (cache,)) as pool,
+    ):
+        try:
+            return pool.apply_async(work, arguments).get(limit_s)
+        except multiprocessing.TimeoutError:
+            raise RuntimeError(f"not done after {limit_s:.0f} s") from None
 
 
 def _compile_into(folder: str) -> None:
