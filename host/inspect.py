@@ -38,7 +38,7 @@ from host.settings import UNKNOWN_BLOCK_FRAMES, EngineSettings
 @guarded
 def latency(
     model: str,
-    framing: str | None,
+    framing: str,
     rate: int,
     block: int,
     allowance_ms: float,

@@ -29,11 +29,11 @@ class ModelError(ValueError):
 class Execution:
     """How a model is run live. A causal one has its own framing and takes one CPU core, unless told "cuda".
 
-    `framing`: "gpu", "studio" or WINDOW/HOP/LOOK-AHEAD/FADE in frames of the model; None is "gpu".
+    `framing`: "gpu", "studio" or WINDOW/HOP/LOOK-AHEAD/FADE in frames of the model.
     `graphs` "on": on a GPU, capture the work of a hop once and replay it.
     """
 
-    framing: str | None = None
+    framing: str = DEFAULT_FRAMING
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "auto"
     graphs: Literal["on", "off"] = "on"
@@ -67,6 +67,7 @@ def open_separator(model: str, rate_hz: int, execution: Execution = PLAIN) -> Se
     from model.separators import CausalSeparator
 
     network = load_model(model)[0]
+    _require_stereo(model, network.config)
     if isinstance(network, CausalBSRoformer):
         _require_causal(model, execution)
         device = "cpu" if execution.device == "auto" else chosen_device(execution.device)
@@ -81,16 +82,22 @@ def _windowed(network: Any, execution: Execution) -> Separator:
     from model.devices import chosen_device
     from model.windowed import WindowedSeparator
 
-    framing = framing_for(network.config, execution.framing or DEFAULT_FRAMING)
+    framing = framing_for(network.config, execution.framing)
     device = chosen_device(execution.device)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
 
 
+def _require_stereo(model: str, config: CausalConfig | RoformerConfig) -> None:
+    """Errors: ModelError for a mono model."""
+    if config.channels != 2:
+        raise ModelError(f"model {model!r} is mono, the live engine is stereo: use `stembridge separate`")
+
+
 def _require_causal(model: str, execution: Execution) -> None:
     """Errors: ModelError where a causal model is asked for what only windows have."""
-    if execution.framing is not None or execution.precision not in ("auto", "fp32"):
+    if execution.framing != DEFAULT_FRAMING or execution.precision not in ("auto", "fp32"):
         raise ModelError(
             f"model {model!r} is causal: it has its own framing and runs in FP32;"
             " leave out --framing and --precision"
@@ -142,10 +149,11 @@ def describe(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separato
 
 def _framed_like(model: str, execution: Execution) -> SignatureSeparator:
     config, _card = read_header(resolve(model))
+    _require_stereo(model, config)
     if isinstance(config, CausalConfig):
         _require_causal(model, execution)
         return _signature_like(config, config.hop_frames, config.latency_frames)
-    framing = framing_for(config, execution.framing or DEFAULT_FRAMING)
+    framing = framing_for(config, execution.framing)
     framed = _signature_like(config, framing.hop_frames, framing.latency_frames)
     framed.window_frames = framing.window_frames
     return framed

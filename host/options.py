@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from host.models import DEFAULT_MODEL
+from host.models import DEFAULT_FRAMING, DEFAULT_MODEL
 from host.settings import DEFAULT_ALLOWANCE_MS
 
 P = ParamSpec("P")
@@ -36,13 +36,15 @@ device_option = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where the model runs; auto takes a GPU where there is one, but not for a causal model live.",
+    help="Where it runs; auto takes a GPU where there is one (live: for published models only).",
 )
 framing_option = click.option(
     "--framing",
     metavar="NAME|W/H/A/X",
     help="Of published models: gpu (windows of 2 s, 100 ms latency), studio (4 s, 210 ms), or"
-    " window/hop/look-ahead/fade in frames; gpu by default.",
+    " window/hop/look-ahead/fade in frames.",
+    default=DEFAULT_FRAMING,
+    show_default=True,
 )
 precision_option = click.option(
     "--precision",

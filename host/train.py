@@ -85,9 +85,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")
-@click.option("--seed", type=int, help="Which items are drawn.")
+@click.option("--seed", type=click.IntRange(0), help="Which items are drawn.")
 @device_option
-@click.option("--threads", type=int, default=1, show_default=True, help="CPU threads of the network.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of the network."
+)
 @click.option(
     "--workers", type=click.IntRange(0), help="Processes that make items ahead; a GPU needs about 15."
 )
@@ -106,9 +108,9 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
     \b
     Examples:
       stembridge train --out my-model --minutes 60
-      stembridge train --out my-model --songs musdb18hq/train --resume
+      stembridge train --out my-model --songs musdb18hq
       stembridge train --out my-stage --profile stage --init my-model/model.safetensors
-      torchrun --nproc-per-node 4 -m host train --out big --songs musdb18hq/train \\
+      torchrun --nproc-per-node 4 -m host train --out big --songs musdb18hq \\
         --recipe published --batch 64 --workers 8
       stembridge live --model my-model/model.safetensors
     """

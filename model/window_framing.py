@@ -5,6 +5,9 @@ from typing import Self
 
 from model.config import ConfigError, RoformerConfig
 
+LONGEST_WINDOW_S = 30
+"""Beyond what any model was trained on; attention grows with the square of it."""
+
 
 @dataclass(frozen=True)
 class WindowFraming:
@@ -37,6 +40,10 @@ class WindowFraming:
                 raise ConfigError(
                     f"a {name} of {frames} frames: take a multiple of the STFT hop of {stft_hop}"
                 )
+        if self.window_frames > LONGEST_WINDOW_S * config.sample_rate_hz:
+            raise ConfigError(
+                f"a window of {self.window_frames} frames: at most {LONGEST_WINDOW_S} s are of use"
+            )
         if self.fade_frames > self.hop_frames:
             raise ConfigError(
                 f"a fade of {self.fade_frames} frames is longer than the hop of {self.hop_frames}; shorten it"

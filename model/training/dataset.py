@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.filters import RATE_HZ, filtered
 from model.training.bands import placed
@@ -70,15 +69,6 @@ class Item:
 
     stems: Audio
     split: bool
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Mixtures [batch, 2, frames], stems [batch, 4, 2, frames] and whether each item is split [batch]."""
-
-    mixtures: Audio
-    stems: Audio
-    split: NDArray[np.bool_]
 
 
 def draw(rng: Rng, weights: dict[str, float], available: Sequence[str]) -> str:
@@ -149,12 +139,6 @@ class ItemStream:
         """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
         left_out = self.sources.left_out + self._instruments.left_out
         return [f"left out: {line}" for line in left_out] + self.sources.notes
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """The items of these indices, stacked."""
-        items = [self.item(index) for index in indices]
-        stems = np.stack([item.stems for item in items])
-        return Batch(stems.sum(axis=1), stems, np.array([item.split for item in items]))
 
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""

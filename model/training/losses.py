@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-STEM_WEIGHTS = (0.4, 0.25, 0.2, 0.15)
+STEM_WEIGHTS = (0.38, 0.22, 0.26, 0.14)
 """Vocals, drums, bass, other."""
 
 SILENCE = 10.0**-1.5

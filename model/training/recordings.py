@@ -18,6 +18,7 @@ from model.training.synth import Audio, frames_of
 Pcm = NDArray[np.int16]
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a"}
 _QUIETEST_PEAK = 10.0 ** (-45.0 / 20.0)
+_LOUDEST_PEAK = 2.0
 
 
 class TrainingDataError(ValueError):
@@ -112,13 +113,18 @@ def _md5(sound: Audio, scale: int, width: int) -> bytes:
 
 
 def screened(path: Path, sound: Audio, shortest_s: float) -> Audio:
-    """The sound, if it is of use. Raises TrainingDataError for non-finite, short or silent audio."""
+    """The sound, if it is of use. Raises TrainingDataError for non-finite, short, silent or too loud audio.
+
+    Lossy decoders overshoot full scale a little, and those peaks are clipped; more would distort a stem.
+    """
     if not np.isfinite(sound).all():
         raise TrainingDataError(f"{path}: holds NaN or infinite samples; export it again")
     if sound.shape[-1] < frames_of(shortest_s):
         raise TrainingDataError(f"{path}: shorter than {shortest_s:g} s; not used")
     if np.abs(sound).max(initial=0.0) < _QUIETEST_PEAK:
         raise TrainingDataError(f"{path}: silent (peak below -45 dBFS); not used")
+    if np.abs(sound).max() > _LOUDEST_PEAK:
+        raise TrainingDataError(f"{path}: peaks more than 6 dB above full scale; export it at a lower level")
     return sound
 
 

@@ -13,7 +13,7 @@ from model.training.published_mix import PublishedItemStream
 from model.training.recipe import RECIPES, Recipe
 from model.training.recordings import TrainingDataError
 from model.training.songs import UNSEEN_SEED
-from model.training.sources import Sources, load_sources
+from model.training.sources import Sources, accepted, load_sources
 
 STREAMS: dict[str, type[ItemStream]] = {"own": ItemStream, "published": PublishedItemStream}
 """How items are mixed, by the name in a recipe."""
@@ -86,12 +86,23 @@ def training_stream(settings: TrainSettings) -> ItemStream:
     return _stream(settings, _sources(settings, "train"))
 
 
+def validation_sources(settings: TrainSettings) -> Sources:
+    """Recordings of the test splits; without any, those of training, and a note that says so.
+
+    Raises TrainingDataError as `accepted`.
+    """
+    sources = accepted(_sources(settings, "test"), settings.bad_data)
+    training = _sources(settings, "train")
+    if not sources.empty or training.empty:
+        return sources
+    said = "validation: no test split, so mixes are unseen but the recordings are those of training"
+    return replace(training, left_out=sources.left_out, notes=[said])
+
+
 def validation_stream(settings: TrainSettings) -> ItemStream:
-    """Items of another seed, from the test splits. Without one only mixes and synthesised songs are unseen,
-    the recordings are not. Where the test splits lack what the mix asks for, synthesis stands in."""
-    sources = _sources(settings, "test")
-    if sources.empty:
-        sources = _sources(settings, "train")
+    """Items of another seed, from `validation_sources`. Where they lack what the mix asks for, synthesis
+    stands in."""
+    sources = validation_sources(settings)
     pool = replace(settings.pool, songs=min(_VALIDATION_SONGS, settings.pool.songs))
     mix = replace(
         settings.mix,

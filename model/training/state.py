@@ -63,6 +63,7 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
             "batch": settings.recipe.batch,
             "recipe": asdict(settings.recipe),
             "mix": asdict(settings.mix),
+            "data": _data(settings),
             "model": state.model.state_dict(),
             "ema": state.ema.state_dict(),
             "optimizer": state.optimizer.state_dict(),
@@ -76,6 +77,13 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
     save_checkpoint(settings.weights_path, state.ema, _card(state, settings))
 
 
+def _data(settings: TrainSettings) -> dict[str, str | None]:
+    """Where the recordings are and what becomes of bad ones, in plain text."""
+    folders = {"audio_dir": settings.audio_dir, "songs_dir": settings.songs_dir}
+    named = {name: None if path is None else str(path.resolve()) for name, path in folders.items()}
+    return named | {"bad_data": settings.bad_data}
+
+
 def _card(state: TrainingState, settings: TrainSettings) -> ModelCard:
     items = state.step * settings.recipe.batch
     hours = items * settings.item_frames / settings.config.sample_rate_hz / 3600
@@ -84,14 +92,28 @@ def _card(state: TrainingState, settings: TrainSettings) -> ModelCard:
 
 
 def resumed(settings: TrainSettings) -> TrainSettings:
-    """The settings with configuration, seed, recipe and mix of the checkpoint in `out_dir`.
+    """The settings with configuration, seed, recipe, mix and data of the checkpoint in `out_dir`.
 
     Raises TrainingError as `load_state`.
     """
     saved = _read(settings.checkpoint_path)
     recipe = replace(settings.recipe, **saved.get("recipe", {}) | {"batch": saved["batch"]})
     mix = replace(settings.mix, **saved.get("mix", {}))
-    return replace(settings, config=_config(saved), seed=saved["seed"], recipe=recipe, mix=mix)
+    data = saved.get("data", {})
+    return replace(
+        settings,
+        config=_config(saved),
+        seed=saved["seed"],
+        recipe=recipe,
+        mix=mix,
+        audio_dir=_folder(data.get("audio_dir")),
+        songs_dir=_folder(data.get("songs_dir")),
+        bad_data=data.get("bad_data", settings.bad_data),
+    )
+
+
+def _folder(told: str | None) -> Path | None:
+    return Path(told) if told else None
 
 
 def load_state(settings: TrainSettings) -> TrainingState:

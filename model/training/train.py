@@ -17,7 +17,7 @@ from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches
 from model.training.recipe import TrainingError, learning_rate_at
-from model.training.settings import TrainSettings, training_stream, validation_stream
+from model.training.settings import TrainSettings, training_stream, validation_sources, validation_stream
 from model.training.sources import accepted
 from model.training.starting import start_from
 from model.training.state import TrainingState, load_state, new_state, save_state
@@ -64,7 +64,7 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
             note(said)
     with ranks.leader_first():  # it alone decodes what is not in the cache
         stream = training_stream(settings)
-    for line in stream.remarks if ranks.leads else []:
+    for line in stream.remarks + validation_remarks(settings) if ranks.leads else []:
         note(line)
     accepted(stream.sources, settings.bad_data)
     try:
@@ -73,6 +73,17 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
         if ranks.leads:
             save_state(state, settings)
     return state
+
+
+def validation_remarks(settings: TrainSettings) -> list[str]:
+    """Lines worth reading about what validation uses; none where there is no validation.
+
+    Raises TrainingDataError as `validation_sources`.
+    """
+    if not settings.validate_every:
+        return []
+    sources = validation_sources(settings)
+    return [f"left out of validation: {line}" for line in sources.left_out] + sources.notes
 
 
 def refuse(settings: TrainSettings, ranks: Ranks) -> None:

@@ -50,7 +50,7 @@ def test_stems_alone_are_the_delayed_input_and_the_null_holds(checkpoint, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("framing", "frames"), [("gpu", 4410), ("studio", 9261), (FRAMING, 7056), (None, 4410)]
+    ("framing", "frames"), [("gpu", 4410), ("studio", 9261), (FRAMING, 7056), ("22050/882/2205/441", 3528)]
 )
 def test_the_latency_is_known_without_running(checkpoint, framing, frames):
     facts = describe(str(checkpoint), 44100, Execution(framing))
@@ -72,6 +72,8 @@ def test_the_command_adds_up_what_the_gpu_framing_takes(checkpoint):
     ("arguments", "complaint"),
     [
         (("--framing", "fast"), "is no framing"),
+        (("--framing", ""), "is no framing"),
+        (("--framing", "44100000/4410/2205/441"), "at most 30 s"),
         (("--framing", "88200/1764/100/441"), "take a multiple of the STFT hop of 441"),
         (("--device", "cuda"), "No CUDA device can be used here"),
     ],
@@ -85,7 +87,7 @@ def test_what_cannot_be_run_is_one_line(checkpoint, tmp_path, arguments, complai
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("execution", [Execution("gpu"), Execution(precision="fp16")])
+@pytest.mark.parametrize("execution", [Execution("studio"), Execution(precision="fp16")])
 def test_a_causal_model_has_its_own_framing(execution):
     for look in (describe, open_separator):
         with pytest.raises(ModelError, match="leave out --framing and --precision"):
@@ -119,3 +121,12 @@ def test_a_causal_model_without_the_gpu_that_it_was_told_is_refused(monkeypatch)
     monkeypatch.setattr(devices, "cuda_trouble", lambda _cuda: "no driver")
     with pytest.raises(devices.DeviceError, match=r"No CUDA device .* \(no driver\): choose --device cpu"):
         open_separator("builtin", 44100, Execution(device="cuda"))
+
+
+def test_a_mono_model_is_for_files(tmp_path):
+    config = RoformerConfig(8, 1, channels=1, heads=1, dim_head=8, stft_hop_frames=441, mask_depth=1)
+    path = tmp_path / "mono.safetensors"
+    save_checkpoint(path, build(config), ModelCard("MIT", "test", ""))
+    for look in (describe, open_separator):
+        with pytest.raises(ModelError, match="is mono, the live engine is stereo: use `stembridge separate`"):
+            look(str(path), 44100)

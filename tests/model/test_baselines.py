@@ -59,8 +59,7 @@ def test_a_scaled_part_leaves_the_least_error() -> None:
 
 def test_an_equaliser_learns_where_a_stem_lies_and_works_on_another_song() -> None:
     songs = [
-        (tone(hz, 44_100), tone(4 * hz, 44_100), level)
-        for hz, level in ((300, 1.0), (320, 8.0), (310, 0.2))
+        (tone(hz, 44_100), tone(4 * hz, 44_100), level) for hz, level in ((300, 1.0), (320, 8.0), (310, 0.2))
     ]
     fitted = static_eq([likeness(level * (low + high), level * low) for low, high, level in songs[:2]])
     low, high, level = songs[2]

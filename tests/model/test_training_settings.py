@@ -10,6 +10,7 @@ from model.training.recordings import TrainingDataError
 from model.training.settings import VALIDATION_SEED, training_stream, validation_stream
 from model.training.songs import UNSEEN_SEED
 from model.training.state import new_state, resumed, save_state
+from model.training.train import validation_remarks
 from tests.model.recorded import write_song
 from tests.model.small_training import settings
 
@@ -54,3 +55,28 @@ def test_a_resumed_run_keeps_its_mix(tmp_path):
     save_state(new_state(ready), ready)
     assert resumed(settings(tmp_path)).mix == ready.mix
     assert resumed(dataclasses.replace(ready)).mix == ready.mix
+
+
+def test_a_resumed_run_keeps_its_recordings(tmp_path):
+    """They are part of what is resumed: a run must not go on with others because an option was left out."""
+    ready = dataclasses.replace(settings(tmp_path), songs_dir=tmp_path / "songs", bad_data="refuse")
+    save_state(new_state(ready), ready)
+    found = resumed(settings(tmp_path))
+    assert (found.audio_dir, found.songs_dir, found.bad_data) == (None, tmp_path / "songs", "refuse")
+
+
+def test_validation_says_that_it_hears_the_recordings_of_training(tmp_path):
+    write_song(tmp_path / "songs/one")
+    ready = settings(tmp_path, songs_dir=tmp_path / "songs", validate_every=5)
+    (said,) = validation_remarks(ready)
+    assert "the recordings are those of training" in said
+    assert validation_remarks(dataclasses.replace(ready, validate_every=0)) == []
+
+
+def test_bad_songs_of_the_test_split_are_named_or_refused(tmp_path):
+    write_song(tmp_path / "songs/train/one")
+    (write_song(tmp_path / "songs/test/two") / "bass.wav").write_bytes(b"nothing")
+    ready = settings(tmp_path, songs_dir=tmp_path / "songs", validate_every=5)
+    assert any("left out of validation" in line and "bass.wav" in line for line in validation_remarks(ready))
+    with pytest.raises(TrainingDataError, match="bass.wav"):
+        validation_remarks(dataclasses.replace(ready, bad_data="refuse"))
