@@ -78,5 +78,5 @@ def test_bad_songs_of_the_test_split_are_named_or_refused(tmp_path):
     (write_song(tmp_path / "songs/test/two") / "bass.wav").write_bytes(b"nothing")
     ready = settings(tmp_path, songs_dir=tmp_path / "songs", validate_every=5)
     assert any("left out of validation" in line and "bass.wav" in line for line in validation_remarks(ready))
-    with pytest.raises(TrainingDataError, match="bass.wav"):
+    with pytest.raises(TrainingDataError, match=r"bass\.wav"):
         validation_remarks(dataclasses.replace(ready, bad_data="refuse"))
