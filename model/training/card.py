@@ -59,7 +59,7 @@ sub-basses, brighter voices, more recorded and fewer synthesised voices); after 
 magnitudes in, real masks out, weights converted) and the loss changed from L1 to the signal-to-error ratio; after 3150 a third of the voices
 became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less in the loss; after 5000 the learning rate was raised
 once more and three in ten voices were doubled to either side; after 5450 sparse booms below 60 Hz joined the basses, more of them and drums
-without that octave after 7000; after 7170 some voices are chopped into slices or stand in long rooms. A fresh run has all this from its
+without that octave after 7000; after 7170 some voices are chopped into slices or stand in long rooms; after 9250 the bass weighs more in the loss. A fresh run has all this from its
 start, and since then newer instruments and mastering, so its result will differ."""  # noqa: E501
 
 _HISTORY = {"builtin-live": _LIVE}
