@@ -95,9 +95,9 @@ def bench(
 
 
 def _present() -> tuple[str, ...]:
-    import torch
+    from model.devices import cuda_trouble
 
-    return DEVICES if torch.cuda.is_available() else DEVICES[:1]
+    return DEVICES[:1] if cuda_trouble() else DEVICES
 
 
 def _measured(todo: Sequence[Task]) -> Iterator[Row]:

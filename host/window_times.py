@@ -29,7 +29,7 @@ from model.windowed import WindowedSeparator
 LONGEST_COMPILE_S = 240
 PEER = f"{ROFORMER} {ROFORMER_VERSION}"
 GPU = PROFILES["gpu"]
-LONG = WindowFraming(352_800, GPU.hop_frames, GPU.look_ahead_frames, GPU.fade_frames)
+LONG = replace(GPU, window_frames=352_800)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,15 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
+def settle_arithmetic() -> None:
+    """What live work needs of torch: no slow denormals on a CPU, float32 that a GPU does not shorten.
+
+    Threads: denormals are a setting of the one that calls.
+    """
+    torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def lower_products(network: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights of all Linear layers, in place: attention and products then run in `dtype`.
 

@@ -11,6 +11,7 @@ from model.causal_stream import CausalStream
 from model.devices import device_errors
 from model.graph import capture_hop
 from model.live_hop import LiveHop
+from model.precision import settle_arithmetic
 
 WARM_UP_HOPS = 8
 """Enough for every lazily made plan, buffer and kernel choice to exist."""
@@ -53,8 +54,7 @@ class CausalSeparator:
         What little garbage there is freezes too: to collect it first would cost a fifth of a second.
         """
         torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        settle_arithmetic()
         with device_errors(self.device):
             self._hop.process = capture_hop(self._stream)
             for _ in range(WARM_UP_HOPS):

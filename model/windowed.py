@@ -13,7 +13,7 @@ from model.causal_stream import sanitised
 from model.config import ConfigError
 from model.devices import DeviceError, device_errors
 from model.live_hop import LiveHop
-from model.precision import Precision, dtype_of, lower_products
+from model.precision import Precision, dtype_of, lower_products, settle_arithmetic
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
 
@@ -74,8 +74,7 @@ class WindowedSeparator:
 
         Where the GPU's memory is too small for the window, half of it is taken, and said.
         """
-        torch.set_flush_denormal(True)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        settle_arithmetic()
         with device_errors(self.device):
             while not self._fits():
                 self._shorten()

@@ -23,14 +23,12 @@ from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_c
 from model.config import CausalConfig
 from model.profiles import TRAINABLE
 from model.training.dataset import (
-    ACCOMPANIMENTS,
     CHOPPED_VOICE,
     DOUBLED_VOICE,
     PRODUCED_VOICE,
-    VOICES,
-    WITHOUT_VOCALS,
 )
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs
+from model.training.mix import DEFAULT_MIX
 from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
 
 LICENCE = "CC-BY-4.0"
@@ -226,9 +224,9 @@ def card_text(table: Mapping[str, Any], seconds: float) -> str:
         scores=score_rows(means(table["rows"]) + table["rows"], names),
         gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
         below="".join(_shortfalls(table["rows"], name) for name in names),
-        seconds=seconds, without=WITHOUT_VOCALS, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
+        seconds=seconds, without=DEFAULT_MIX.without_vocals, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
         chopped=CHOPPED_VOICE,
-        accompaniments=_shares(ACCOMPANIMENTS), voices=_shares(VOICES),
+        accompaniments=_shares(DEFAULT_MIX.accompaniments), voices=_shares(DEFAULT_MIX.voices),
     )  # fmt: skip
 
 

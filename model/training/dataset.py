@@ -36,8 +36,6 @@ from model.training.synth import (
 GENERATOR_VERSION = 2
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
-ACCOMPANIMENTS, VOICES = DEFAULT_MIX.accompaniments, DEFAULT_MIX.voices
-WITHOUT_VOCALS = DEFAULT_MIX.without_vocals
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.6
 ROOM_FOR_BASS = 0.8

@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from model.causal import CausalBSRoformer
 from model.causal_layers import FeedForward, GatedAttention
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from model.precision import DTYPES
 
 
 def add_dropout(model: CausalBSRoformer, chance: float) -> None:
@@ -40,5 +39,5 @@ def lower_precision(model: CausalBSRoformer, device_type: str, precision: str) -
     if precision == "fp32":
         return
     for module in (*model.blocks, model.masks):
-        cast = torch.autocast(device_type, _DTYPES[precision])
+        cast = torch.autocast(device_type, DTYPES[precision])
         module.forward = cast(module.forward)

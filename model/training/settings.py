@@ -92,8 +92,10 @@ def validation_sources(settings: TrainSettings) -> Sources:
     Raises TrainingDataError as `accepted`.
     """
     sources = accepted(_sources(settings, "test"), settings.bad_data)
+    if not sources.empty:
+        return sources
     training = _sources(settings, "train")
-    if not sources.empty or training.empty:
+    if training.empty:
         return sources
     said = "validation: no test split, so mixes are unseen but the recordings are those of training"
     return replace(training, left_out=sources.left_out, notes=[said])

@@ -64,9 +64,11 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
             note(said)
     with ranks.leader_first():  # it alone decodes what is not in the cache
         stream = training_stream(settings)
-    for line in stream.remarks + validation_remarks(settings) if ranks.leads else []:
+    for line in stream.remarks if ranks.leads else []:
         note(line)
     accepted(stream.sources, settings.bad_data)
+    for line in validation_remarks(settings) if ranks.leads else []:
+        note(line)
     try:
         _run(state, stream, settings, ranks, report)
     finally:
