@@ -1,8 +1,10 @@
 """Quality and load against latency: python -m benchmarks.latency_quality --model DIAL --audio LIB.
 
-One checkpoint that was trained with several look-aheads is scored on held-out songs at each of them, beside
-the `stage` profile where its weights are installed. Written into `--out`: latency_quality.png, .md and .json.
-SI-SDR is the mean over the songs of a set; load is compute time over hop duration, paced, on one core.
+One checkpoint that was trained with several look-aheads is scored on held-out songs at each of them, and,
+unbounded, on sliding windows of several lengths and look-aheads; beside it the `stage` profile where its
+weights are installed. Written into `--out`: latency_quality.png, .md and .json. SI-SDR is the mean over the
+songs of a set; load is compute time over hop duration on one core, paced where a hop streams. Scores take
+long and do not mind company, loads are the other way round: `--loads` measures only those again.
 """
 
 from __future__ import annotations
@@ -10,47 +12,97 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from host.hop_times import summary, time_hops
+from benchmarks.latency_quality_pages import as_markdown, picture
+from host.hop_times import hop_step, runs_in, summary, time_hops, timed
 from host.machine import processor
 from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
+from model.config import WHOLE_SIGNAL
 from model.separators import CausalSeparator
-from model.training.evaluate import HeldOutSong, evaluate, held_out_songs
-from model.training.score_tables import SETS, means
+from model.training.evaluate import HeldOutSong, Separate, evaluate, held_out_songs, whole
+from model.training.score_tables import means
+from model.training.synth import Audio
+from model.window_framing import WindowFraming
+from model.windowed import WindowedSeparator
+from streaming.overlap_add import OverlapAdd
 
-COLOURS = {
-    "vocals": "#e0642d",
-    "accompaniment": "#22252b",
-    "drums": "#4a90b8",
-    "bass": "#5a9a4a",
-    "other": "#9a6ab0",
-}
 WHOLE_SONG = "whole song"
+GPU_LOOK_AHEAD_S, GPU_WINDOW_S = 0.05, 2.0
+HOP_S, FADE_S = 0.04, 0.01
+WINDOWS_S = (1.0, 4.0)
+"""Beside GPU_WINDOW_S, at GPU_LOOK_AHEAD_S."""
+LOOK_AHEADS_S = (0.01, 0.05, 0.13)
+"""At GPU_WINDOW_S: 60, 100 and 180 ms of latency."""
+WINDOW_LOAD_S = 20.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """One network at one latency; a network that sees the whole song has none."""
+    """One network at one latency; one that sees the whole song has none, unless it does so in windows."""
 
     name: str
     network: CausalBSRoformer
+    framing: WindowFraming | None = None
 
     @property
     def latency_ms(self) -> float | None:
         config = self.network.config
-        return 1000 * config.latency_frames / config.sample_rate_hz if config.streams else None
+        if self.framing is None and not config.streams:
+            return None
+        frames = self.framing.latency_frames if self.framing else config.latency_frames
+        return 1000 * frames / config.sample_rate_hz
+
+    @property
+    def separate(self) -> Separate:
+        """The way that its scores are of."""
+        return on_windows(self.network, self.framing) if self.framing else whole(self.network)
+
+    def facts(self) -> dict[str, Any]:
+        """What table and picture show of it beside its scores."""
+        rate = self.network.config.sample_rate_hz
+        told = {"name": self.name, "latency_ms": self.latency_ms, "window_s": None}
+        if self.framing:
+            told["window_s"] = self.framing.window_frames / rate
+        return told | {"look_ahead_frames": self.network.config.look_ahead_frames}
+
+
+def on_windows(network: CausalBSRoformer, framing: WindowFraming) -> Separate:
+    """Stems as the live engine gives them, on the frames of the mixture; silence lies around it."""
+    separator = WindowedSeparator(network, framing)
+    window, hop, fade = framing.window_frames, framing.hop_frames, framing.fade_frames
+    before, stems = window - hop, len(separator.stem_names)
+
+    def separate(mixture: Audio) -> Mapping[str, Audio]:
+        frames, overlap_add = mixture.shape[1], OverlapAdd(stems, len(mixture), hop, fade)
+        hops = -(-(frames + framing.latency_frames - hop) // hop)
+        padded = np.pad(mixture, ((0, 0), (before, hops * hop - frames)))
+        out = np.empty((stems, len(mixture), hops * hop), np.float32)
+        contribution = np.empty((stems, len(mixture), hop + fade), np.float32)
+        for start in range(0, hops * hop, hop):
+            separator.separate(padded[:, start : start + window], contribution)
+            overlap_add.add(contribution, out[..., start : start + hop])
+        late = framing.latency_frames - hop
+        return dict(zip(separator.stem_names, out[..., late : late + frames], strict=True))
+
+    return separate
+
+
+def at(network: CausalBSRoformer, look_ahead_frames: int) -> CausalBSRoformer:
+    """The same weights at another of the look-aheads that they were trained for."""
+    other = CausalBSRoformer(network.config.with_look_ahead(look_ahead_frames))
+    other.load_state_dict(network.state_dict())
+    return other.eval()
 
 
 def points_of(network: CausalBSRoformer) -> list[Point]:
@@ -58,11 +110,33 @@ def points_of(network: CausalBSRoformer) -> list[Point]:
     config = network.config
     found = []
     for frames in config.look_aheads or (config.look_ahead_frames,):
-        at = CausalBSRoformer(config.with_look_ahead(frames))
-        at.load_state_dict(network.state_dict())
-        latency_ms = Point("", at).latency_ms
-        found.append(Point(WHOLE_SONG if latency_ms is None else f"{latency_ms:.0f} ms", at.eval()))
+        point = Point(WHOLE_SONG, at(network, frames))
+        ms = point.latency_ms
+        found.append(point if ms is None else replace(point, name=f"{ms:.0f} ms"))
     return by_latency(found)
+
+
+def windows_of(network: CausalBSRoformer) -> list[Point]:
+    """The network, seeing everything, on sliding windows; none where it was not trained for that."""
+    config = network.config
+    if WHOLE_SIGNAL not in (*config.look_aheads, config.look_ahead_frames):
+        return []
+    unbounded = at(network, WHOLE_SIGNAL)
+    framings = [(GPU_WINDOW_S, ahead) for ahead in LOOK_AHEADS_S]
+    framings += [(window, GPU_LOOK_AHEAD_S) for window in WINDOWS_S]
+    points = []
+    for window_s, ahead_s in framings:
+        point = Point("", unbounded, framed(unbounded, window_s, ahead_s))
+        points.append(replace(point, name=f"{point.latency_ms:.0f} ms, {window_s:g} s"))
+    return by_latency(points)
+
+
+def framed(network: CausalBSRoformer, window_s: float, look_ahead_s: float) -> WindowFraming:
+    """In whole STFT hops; hop and fade as in the `gpu` framing."""
+    config = network.config
+    lengths = (window_s, HOP_S, look_ahead_s, FADE_S)
+    hops = (max(1, round(s * config.sample_rate_hz / config.hop_frames)) for s in lengths)
+    return WindowFraming(*(n * config.hop_frames for n in hops)).check(config)
 
 
 def by_latency(points: Sequence[Point]) -> list[Point]:
@@ -91,98 +165,42 @@ def chosen(songs: Sequence[HeldOutSong], each: int | None, seconds: float) -> li
 
 
 def load_of(point: Point, hops: int) -> dict[str, float] | None:
-    """Percentiles of the load per hop, of the engine's separator; None where nothing streams."""
+    """Percentiles of the load per hop, of the engine's separator; None where nothing is live."""
     if point.latency_ms is None:
         return None
-    separator = CausalSeparator(point.network)
-    separator.warm_up()
-    hop_s = separator.hop_frames / separator.sample_rate_hz
-    figures = summary(time_hops(separator, hops, paced=True), hop_s)
+    separator: CausalSeparator | WindowedSeparator
+    if point.framing:
+        separator = WindowedSeparator(point.network, point.framing)
+        torch.set_num_threads(1)
+        separator.warm_up()
+        step = hop_step(separator)
+        took = timed(step, min(hops, runs_in(step, WINDOW_LOAD_S)))  # too slow to be paced on a processor
+    else:
+        separator = CausalSeparator(point.network)
+        separator.warm_up()
+        took = time_hops(separator, hops, paced=True)
     separator.close()
+    figures = summary(took, separator.hop_frames / separator.sample_rate_hz)
     return {key: round(value, 3) for key, value in figures.items()}
 
 
-def measure(points: Sequence[Point], songs: Sequence[HeldOutSong], hops: int) -> dict[str, Any]:
-    """Everything that table and figure show."""
-    rows = evaluate({point.name: point.network for point in points}, songs, tell)
-    told = []
-    for point in points:
+def measure(points: Sequence[Point], songs: Sequence[HeldOutSong]) -> dict[str, Any]:
+    """The scores that table and figure show."""
+    rows = evaluate({point.name: point.separate for point in points}, songs, tell)
+    return {"points": [point.facts() for point in points], "means": means(rows), "rows": rows}
+
+
+def with_loads(found: Mapping[str, Any], points: Sequence[Point], hops: int) -> dict[str, Any]:
+    """The same with the loads of this machine."""
+    loaded = []
+    for facts, point in zip(found["points"], points, strict=True):
         tell(f"load at {point.name}")
-        facts = {"name": point.name, "latency_ms": point.latency_ms, "load": load_of(point, hops)}
-        told.append(facts | {"look_ahead_frames": point.network.config.look_ahead_frames})
-    return {"machine": processor(), "points": told, "means": means(rows), "rows": rows}
+        loaded.append({**facts, "load": load_of(point, hops)})
+    return {**found, "machine": processor(), "points": loaded}
 
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def as_markdown(found: dict[str, Any]) -> str:
-    """Load, then SI-SDR by set and stem; one column for every latency."""
-    points = found["points"]
-    lines = [["songs", "stem", "mixture", *(point["name"] for point in points)]]
-    lines.append(["---", "---", *["--:"] * (len(points) + 1)])
-    for kind in ("p50", "p99"):
-        loads = [point["load"] for point in points]
-        lines.append([f"load {kind}", "", "", *("-" if not x else f"{x[f'load_{kind}']:.2f}" for x in loads)])
-    for row in found["means"]:
-        systems = ["mixture", *(point["name"] for point in points)]
-        cells = [f"{row[name]['si_sdr']:.1f}" if row[name] else "-" for name in systems]
-        lines.append([row["song"], row["stem"], *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def picture(found: dict[str, Any]) -> Figure:
-    """SI-SDR of every set and, in the last panel, the load against algorithmic latency."""
-    kinds = [kind for kind in SETS if any(row["set"] == kind for row in found["means"])]
-    figure = Figure(figsize=(3.6 * (len(kinds) + 1), 3.8), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(kinds) + 1, squeeze=False)[0]
-    for axes, kind in zip(panels, kinds, strict=False):
-        draw_scores(axes, found, kind)
-    draw_load(panels[-1], found)
-    panels[0].set_ylabel("SI-SDR in dB, mean of the songs")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
-    return figure
-
-
-def draw_scores(axes: Axes, found: dict[str, Any], kind: str) -> None:
-    places = places_of(found["points"])
-    for row in (row for row in found["means"] if row["set"] == kind):
-        scores = [row[point["name"]] for point in found["points"]]
-        known = [(at, score["si_sdr"]) for at, score in zip(places, scores, strict=True) if score]
-        axes.plot(
-            *zip(*known, strict=True), "o-", color=COLOURS[row["stem"]], label=row["stem"], markersize=4
-        )
-    axes.set_title(SETS[kind], fontsize=9)
-    label_latencies(axes, found["points"])
-
-
-def draw_load(axes: Axes, found: dict[str, Any]) -> None:
-    places = places_of(found["points"])
-    live = [(at, point["load"]) for at, point in zip(places, found["points"], strict=True) if point["load"]]
-    for kind, line in (("p50", "o-"), ("p99", "o:")):
-        values = [load[f"load_{kind}"] for _, load in live]
-        axes.plot([at for at, _ in live], values, line, color=COLOURS["vocals"], label=kind, markersize=4)
-    axes.set_ylim(bottom=0)
-    axes.set_title("load per hop, one core", fontsize=9)
-    axes.legend(frameon=False, fontsize=8)
-    label_latencies(axes, found["points"])
-
-
-def places_of(points: Sequence[dict[str, Any]]) -> list[float]:
-    """Where points lie on the axis: latency in ms, and the whole song at twice the longest."""
-    longest = max((point["latency_ms"] for point in points if point["latency_ms"]), default=100.0)
-    return [point["latency_ms"] or 2 * longest for point in points]
-
-
-def label_latencies(axes: Axes, points: Sequence[dict[str, Any]]) -> None:
-    axes.set_xscale("log")
-    labels = [f"{point['latency_ms']:.0f}" if point["latency_ms"] else "whole" for point in points]
-    axes.set_xticks(places_of(points), labels)
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("algorithmic latency in ms")
-    axes.grid(alpha=0.3)
 
 
 def write(found: dict[str, Any], out: Path) -> None:
@@ -190,6 +208,15 @@ def write(found: dict[str, Any], out: Path) -> None:
     (out / "latency_quality.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     (out / "latency_quality.md").write_text(as_markdown(found))
     picture(found).savefig(out / "latency_quality.png")
+
+
+def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:
+    """What a run before this one found of the same points."""
+    path = out / "latency_quality.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"points": []}
+    if [facts["name"] for facts in found["points"]] != [point.name for point in points]:
+        raise SystemExit(f"{path}: holds no scores of these points; run without --loads first")
+    return found
 
 
 def main() -> None:
@@ -203,15 +230,21 @@ def main() -> None:
     parser.add_argument("--songs", type=int, help="how many of each set (default: all)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each song (default: %(default)s)")
     parser.add_argument("--hops", type=int, default=1500, help="hops to time (default: %(default)s)")
+    parser.add_argument("--loads", action="store_true", help="only the loads again, scores as in --out")
     parser.add_argument(
         "--out", type=Path, default=Path("latency-quality"), help="folder (default: %(default)s)"
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    points = by_latency(stage_point() + points_of(causal(options.model)))
-    with TemporaryDirectory() as cache:
-        songs = held_out_songs(options.audio, Path(cache), options.seconds)
-    found = measure(points, chosen(songs, options.songs, options.seconds), options.hops)
+    dial = causal(options.model)
+    points = by_latency(stage_point() + points_of(dial)) + windows_of(dial)
+    if options.loads:
+        found = earlier(options.out, points)
+    else:
+        with TemporaryDirectory() as cache:
+            songs = held_out_songs(options.audio, Path(cache), options.seconds)
+        found = measure(points, chosen(songs, options.songs, options.seconds))
+    found = with_loads(found, points, options.hops)
     write(found, options.out)
     print(as_markdown(found), end="")
 

@@ -14,12 +14,12 @@ from host.listening import EXCERPT_S, excerpt
 from host.report import ScoredSong, listening_page
 from model.causal import CausalBSRoformer
 from model.filters import RATE_HZ
-from model.training.evaluate import TRUE_PARTS, HeldOutSong, estimates_of, held_out_songs
+from model.training.evaluate import TRUE_PARTS, HeldOutSong, estimates_of, held_out_songs, whole
 
 
 def heard(network: CausalBSRoformer, song: HeldOutSong) -> ScoredSong:
     """A song's tracks: only the stems whose truth is known."""
-    estimates = estimates_of(network, song.mixture)
+    estimates = estimates_of(whole(network), song.mixture)
     truths = {stem: song.truth(stem) for stem in TRUE_PARTS if stem in estimates}
     stems = {stem: (estimates[stem], truth) for stem, truth in truths.items() if truth is not None}
     return excerpt(song.name, song.mixture, stems, RATE_HZ)

@@ -67,9 +67,8 @@ def open_separator(model: str, rate_hz: int, execution: Execution = PLAIN) -> Se
     from model.separators import CausalSeparator
 
     network = load_model(model)[0]
-    _require_stereo(model, network.config)
-    if isinstance(network, CausalBSRoformer):
-        _require_causal(model, execution)
+    _require_possible(model, network.config, execution)
+    if isinstance(network, CausalBSRoformer) and network.config.streams:
         device = "cpu" if execution.device == "auto" else chosen_device(execution.device)
         return at_rate(CausalSeparator(network, device, execution.graphs == "on"), rate_hz)
     return at_rate(_windowed(network, execution), rate_hz)
@@ -86,22 +85,23 @@ def _windowed(network: Any, execution: Execution) -> Separator:
     device = chosen_device(execution.device)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
+    precision = "fp32" if isinstance(network.config, CausalConfig) else execution.precision
+    return WindowedSeparator(network, framing, device, precision, execution.graphs == "on")
 
 
-def _require_stereo(model: str, config: CausalConfig | RoformerConfig) -> None:
-    """Errors: ModelError for a mono model."""
+def _require_possible(model: str, config: CausalConfig | RoformerConfig, execution: Execution) -> None:
+    """Errors: ModelError for a mono model, and where one of ours is asked for what only published ones have.
+
+    Of ours, one that sees the whole signal works on windows; the others have a framing of their own.
+    """
     if config.channels != 2:
         raise ModelError(f"model {model!r} is mono, the live engine is stereo: use `stembridge separate`")
-
-
-def _require_causal(model: str, execution: Execution) -> None:
-    """Errors: ModelError where a causal model is asked for what only windows have."""
-    if execution.framing != DEFAULT_FRAMING or execution.precision not in ("auto", "fp32"):
-        raise ModelError(
-            f"model {model!r} is causal: it has its own framing and runs in FP32;"
-            " leave out --framing and --precision"
-        )
+    if not isinstance(config, CausalConfig):
+        return
+    if config.streams and execution.framing != DEFAULT_FRAMING:
+        raise ModelError(f"model {model!r} is causal: it has its own framing; leave out --framing")
+    if execution.precision not in ("auto", "fp32"):
+        raise ModelError(f"model {model!r} runs in FP32; leave out --precision")
 
 
 def at_rate(separator: Separator, rate_hz: int) -> Separator:
@@ -149,9 +149,8 @@ def describe(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separato
 
 def _framed_like(model: str, execution: Execution) -> SignatureSeparator:
     config, _card = read_header(resolve(model))
-    _require_stereo(model, config)
-    if isinstance(config, CausalConfig):
-        _require_causal(model, execution)
+    _require_possible(model, config, execution)
+    if isinstance(config, CausalConfig) and config.streams:
         return _signature_like(config, config.hop_frames, config.latency_frames)
     framing = framing_for(config, execution.framing)
     framed = _signature_like(config, framing.hop_frames, framing.latency_frames)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from model.causal_layers import BandFeatures, CausalBlock, StemMasks, periodic_rotary
 from model.causal_state import CausalState
 from model.config import WHOLE_SIGNAL, CausalConfig
+from model.layers import ALL
 from model.stft import CausalSTFT
 
 
@@ -45,12 +46,12 @@ class CausalBSRoformer(nn.Module):
         """Complex [..., spectral_frames, bins] -> [..., frames], aligned with the audio given to `stft`."""
         return self._stft.inverse(spectrum, frames)
 
-    def mask(self, spectrum: Tensor, look_ahead: int | None = None) -> Tensor:
-        """Masks [batch, stems, channels, spectral_frames, bins] for a whole signal's spectrum.
+    def mask(self, spectrum: Tensor, look_ahead: int | None = None, asked: slice = ALL) -> Tensor:
+        """Masks [batch, stems, channels, spectral frames asked for, bins] for a whole signal's spectrum.
 
         `look_ahead` is one of `config.look_aheads`; by default the configuration's own. Nothing follows the
-        last frame. Raises ConfigError for a look-ahead that was not trained, ValueError for a signal too
-        long to be seen whole.
+        last frame. What only frames not `asked` for need is left out; the values are the same. Raises
+        ConfigError for a look-ahead that was not trained, ValueError for a signal too long to be seen whole.
         """
         ahead, frames, period = self._known(look_ahead), spectrum.shape[-2], self.config.rotary_period
         if ahead == WHOLE_SIGNAL and frames > period // 2:
@@ -58,17 +59,28 @@ class CausalBSRoformer(nn.Module):
         positions = torch.arange(frames, device=spectrum.device) % period
         rotations = torch.view_as_complex(self.rotations[positions])
         x = self.embedded(self.features(spectrum), ahead)
-        for block in self.blocks:
-            x, ahead = block(x, rotations, ahead), 0
+        first, (start, stop, _) = 0, asked.indices(frames)
+        for later, block in zip(reversed(range(self.config.depth)), self.blocks, strict=True):
+            x, ahead = block(x, rotations[first : first + x.shape[1]], ahead), 0
+            needed = max(0, start - later * (self.config.past_frames - 1))
+            if (needed, stop) != (first, first + x.shape[1]):
+                x = x[:, needed - first : stop - first]
+            first = needed
         masks: Tensor = self.masks(x)
         return masks
 
     def forward(self, audio: Tensor, look_ahead: int | None = None) -> Tensor:
         """[batch, channels, frames] -> [batch, stems, channels, frames], aligned with the input; silence
         follows it. `look_ahead` and errors as `mask`."""
+        return self.part(audio, 0, audio.shape[-1], look_ahead)
+
+    def part(self, audio: Tensor, start: int, end: int, look_ahead: int | None = None) -> Tensor:
+        """`forward(audio, look_ahead)[..., start:end]`, for less work."""
         spectrum = self.stft(audio, 1 + max(self._known(look_ahead), 0))
-        masks = self.mask(spectrum, look_ahead)
-        return self.inverse_stft(spectrum.unsqueeze(1) * masks, audio.shape[-1])
+        asked = self._stft.covering(start, end)
+        stems = spectrum[..., asked, :].unsqueeze(1) * self.mask(spectrum, look_ahead, asked)
+        first = asked.start * self.config.hop_frames
+        return self.inverse_stft(stems, end - first)[..., start - first :]
 
     def _known(self, look_ahead: int | None) -> int:
         if look_ahead is None:

@@ -133,6 +133,11 @@ class RoformerConfig(_JsonConfig):
         return len(self.stem_names)
 
     @property
+    def least_look_ahead_frames(self) -> int:
+        """How old a window's sound must be to be clean: the newest hears its own reflection."""
+        return self.n_fft
+
+    @property
     def band_bins(self) -> tuple[range, ...]:
         """The STFT bins of every band."""
         if self.architecture == "mel":
@@ -205,6 +210,16 @@ class CausalConfig(_JsonConfig):
     @property
     def stems(self) -> int:
         return len(self.stem_names)
+
+    @property
+    def stft_hop_frames(self) -> int:
+        """As RoformerConfig calls it: what windows must be multiples of."""
+        return self.hop_frames
+
+    @property
+    def least_look_ahead_frames(self) -> int:
+        """How old a window's sound must be to be clean: a hop overlaps the next one's synthesis window."""
+        return self.hop_frames
 
     @property
     def streams(self) -> bool:

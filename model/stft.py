@@ -131,6 +131,10 @@ class CausalSTFT(nn.Module):
         padding = (self.history_frames, hops * self.hop_frames - audio.shape[-1])
         return self.frames(F.pad(audio, padding))
 
+    def covering(self, start: int, end: int) -> slice:
+        """The spectral frames of which `inverse` makes the audio frames [start, end)."""
+        return slice(start // self.hop_frames, -(-end // self.hop_frames) + 1)
+
     def inverse(self, spectrum: Tensor, frames: int) -> Tensor:
         """[..., T, bins] of a whole signal -> [..., frames], aligned with what `forward` was given."""
         first, second = self.halves(spectrum[..., : -(-frames // self.hop_frames) + 1, :])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from model.config import ConfigError, RoformerConfig
+from model.config import CausalConfig, ConfigError, RoformerConfig
 
 LONGEST_WINDOW_S = 30
 """Beyond what any model was trained on; attention grows with the square of it."""
@@ -31,9 +31,9 @@ class WindowFraming:
         """First frame and end, inside the window, of what it contributes."""
         return self.window_frames - self.latency_frames, self.window_frames - self.look_ahead_frames
 
-    def check(self, config: RoformerConfig) -> Self:
+    def check(self, config: RoformerConfig | CausalConfig) -> Self:
         """The framing itself, if `config` can be run so."""
-        stft_hop, n_fft = config.stft_hop_frames, config.n_fft
+        stft_hop, n_fft, newest = config.stft_hop_frames, config.n_fft, config.least_look_ahead_frames
         for name in ("window", "hop", "look_ahead", "fade"):
             frames = getattr(self, f"{name}_frames")
             if frames < 1 or frames % stft_hop:
@@ -48,9 +48,9 @@ class WindowFraming:
             raise ConfigError(
                 f"a fade of {self.fade_frames} frames is longer than the hop of {self.hop_frames}; shorten it"
             )
-        if self.look_ahead_frames < n_fft:
+        if self.look_ahead_frames < newest:
             raise ConfigError(
-                f"a look-ahead of {self.look_ahead_frames} frames: the newest {n_fft} hear a reflection"
+                f"a look-ahead of {self.look_ahead_frames} frames: the newest {newest} are not clean yet"
             )
         if self.window_frames < self.latency_frames + n_fft:
             raise ConfigError(
@@ -66,7 +66,7 @@ PROFILES = {
 """For an STFT hop of 441 frames; other models take the nearest multiples of theirs."""
 
 
-def framing_for(config: RoformerConfig, choice: str) -> WindowFraming:
+def framing_for(config: RoformerConfig | CausalConfig, choice: str) -> WindowFraming:
     """The framing that `choice` names: a profile, or WINDOW/HOP/LOOK-AHEAD/FADE in frames of the model.
 
     Raises ConfigError for a name that is neither and for a framing that the model cannot take.
@@ -84,14 +84,14 @@ def framing_for(config: RoformerConfig, choice: str) -> WindowFraming:
     return WindowFraming(window, hop, look_ahead, fade).check(config)
 
 
-def _fitted(framing: WindowFraming, config: RoformerConfig) -> WindowFraming:
-    """A profile in multiples of the model's STFT hop; the look-ahead covers its STFT window."""
+def _fitted(framing: WindowFraming, config: RoformerConfig | CausalConfig) -> WindowFraming:
+    """A profile in multiples of the model's STFT hop; the look-ahead is long enough to be clean."""
     stft_hop = config.stft_hop_frames
 
     def nearest(frames: int) -> int:
         return max(1, round(frames / stft_hop)) * stft_hop
 
-    look_ahead = max(framing.look_ahead_frames, config.n_fft)
+    look_ahead = max(framing.look_ahead_frames, config.least_look_ahead_frames)
     return WindowFraming(
         nearest(framing.window_frames),
         nearest(framing.hop_frames),

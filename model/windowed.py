@@ -1,4 +1,4 @@
-"""WindowedSeparator: any published checkpoint on sliding windows of live sound."""
+"""WindowedSeparator: what sees a whole window, on sliding windows of live sound."""
 
 import gc
 import warnings
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.causal import CausalBSRoformer
 from model.causal_stream import sanitised
 from model.config import ConfigError
 from model.devices import DeviceError, device_errors
@@ -19,14 +20,16 @@ from model.window_framing import WindowFraming
 
 
 class WindowedSeparator:
-    """A published model on the newest window, once a hop; only what the hop needs is evaluated.
+    """A network that sees whole windows, published or ours at WHOLE_SIGNAL, on the newest one once a hop.
+
+    Only what the hop needs is evaluated.
 
     After `separate` was given the window that ends at absolute frame e, `stems_out` holds the stems of
     [e - A - X - H, e - A), the last X frames of which the next contribution is cross-faded over.
 
     Parameters
     ----------
-    network : put on `device` and, its products, into `precision`, in place
+    network : put on `device` and, its products, into `precision`, in place; ours know float32 alone
     framing : checked against the network
     device : "cpu" or "cuda"
     precision : "auto" is float16 on a GPU, float32 elsewhere
@@ -39,7 +42,7 @@ class WindowedSeparator:
 
     def __init__(
         self,
-        network: Roformer,
+        network: Roformer | CausalBSRoformer,
         framing: WindowFraming,
         device: str = "cpu",
         precision: Precision = "auto",

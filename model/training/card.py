@@ -27,7 +27,7 @@ from model.training.dataset import (
     DOUBLED_VOICE,
     PRODUCED_VOICE,
 )
-from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs
+from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs, whole
 from model.training.mix import DEFAULT_MIX
 from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
 
@@ -201,7 +201,7 @@ def score(
     releases: Mapping[str, Release], songs: Sequence[HeldOutSong], loads: Mapping[str, Any], tell: Tell
 ) -> dict[str, Any]:
     """What `scores.json` holds: facts of the models, all rows, and the gates of every model."""
-    rows = evaluate({name: release.network for name, release in releases.items()}, songs, tell)
+    rows = evaluate({name: whole(release.network) for name, release in releases.items()}, songs, tell)
     models = {
         name: release.facts() | {"load": measured_load(loads, name, release.network.config)}
         for name, release in releases.items()

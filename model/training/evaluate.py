@@ -44,6 +44,9 @@ LEAST_HEARD = 1e-4
 _SYNTHETIC_SONGS = 4
 _SECONDS = 30.0
 
+Separate = Callable[[Audio], Mapping[str, Audio]]
+"""A mixture [2, frames] into its stems by name, [2, frames] each."""
+
 Row = dict[str, Any]
 """`set`, `song`, `stem`, and for every system (baseline or model) its `si_sdr` and `sdr`, or None."""
 
@@ -179,16 +182,21 @@ def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(max(-BEST_DB, min(BEST_DB, value)), 2)
 
 
-def estimates_of(model: CausalBSRoformer, mixture: Audio) -> dict[str, Audio]:
+def whole(model: CausalBSRoformer) -> Separate:
+    """A model on whole signals."""
+    return lambda mixture: dict(zip(model.config.stem_names, separate(model, mixture), strict=True))
+
+
+def estimates_of(separate: Separate, mixture: Audio) -> Mapping[str, Audio]:
     """What a model of four stems, or of vocals and the rest, gives for TRUE_PARTS.
 
     The accompaniment of four stems is the mixture less the vocals.
     """
-    found = dict(zip(model.config.stem_names, separate(model, mixture), strict=True))
+    found = separate(mixture)
     if len(found) == 2:
         (rest,) = (name for name in found if name != "vocals")
         return {"vocals": found["vocals"], "accompaniment": found[rest]}
-    return found | {"accompaniment": mixture - found["vocals"]}
+    return {**found, "accompaniment": mixture - found["vocals"]}
 
 
 def _baselines(held_out: HeldOutSong, stem: str, truth: Audio, ideal: Audio, gains: Bins | None) -> Row:
@@ -206,9 +214,7 @@ def _baselines(held_out: HeldOutSong, stem: str, truth: Audio, ideal: Audio, gai
     }
 
 
-def score_song(
-    models: Mapping[str, CausalBSRoformer], held_out: HeldOutSong, gains: Mapping[str, Bins]
-) -> list[Row]:
+def score_song(models: Mapping[str, Separate], held_out: HeldOutSong, gains: Mapping[str, Bins]) -> list[Row]:
     """One row per stem whose truth is known, the accompaniment (all but vocals) included."""
     mixture = held_out.mixture
     separated = {name: estimates_of(model, mixture) for name, model in models.items()}
@@ -223,7 +229,7 @@ def score_song(
 
 
 def evaluate(
-    models: Mapping[str, CausalBSRoformer],
+    models: Mapping[str, Separate],
     songs: Sequence[HeldOutSong],
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:

@@ -8,6 +8,7 @@ import torch
 
 from host.plugins import Chain
 from host.resampling import ResampledSeparator
+from model.config import WHOLE_SIGNAL
 from model.roformer import build
 from model.separators import CausalSeparator
 from model.window_framing import WindowFraming
@@ -39,6 +40,11 @@ def windowed():
     return WindowedSeparator(unity_masks(build(config), 0.5), WindowFraming(3528, 441, 882, 147))
 
 
+def windowed_of_ours():
+    config = dataclasses.replace(small("live"), look_ahead_frames=WHOLE_SIGNAL)
+    return WindowedSeparator(random_model(config), WindowFraming(4410, 882, 441, 441))
+
+
 STAGES = {
     "signature": SignatureSeparator,
     "signature with an odd latency": lambda: SignatureSeparator(latency_frames=1000),
@@ -50,6 +56,7 @@ STAGES = {
     "causal stage at 48 kHz": lambda: ResampledSeparator(causal("stage")(), 48000),
     "causal studio at 48 kHz": lambda: ResampledSeparator(causal("studio")(), 48000),
     "windowed": windowed,
+    "windowed, of ours": windowed_of_ours,
     "windowed at 48 kHz": lambda: ResampledSeparator(windowed(), 48000),
     "chain": chain(441),
     "chain of short hops": chain(1),

@@ -3,23 +3,27 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.latency_quality import (
     WHOLE_SONG,
     Point,
-    as_markdown,
     by_latency,
     chosen,
+    earlier,
+    framed,
     load_of,
-    picture,
+    on_windows,
     points_of,
+    windows_of,
     write,
 )
+from benchmarks.latency_quality_pages import as_markdown, picture
 from model.config import WHOLE_SIGNAL
 from model.training.evaluate import PHRASES, REAL, HeldOutSong
 from model.training.songs import STEM_NAMES
-from tests.model.builders import SMALL_LIVE, random_model
+from tests.model.builders import SMALL_LIVE, noise, random_model
 
 
 def dial():
@@ -49,6 +53,38 @@ def test_load_is_measured_where_the_network_streams() -> None:
     assert load_of(points[-1], 20) is None
 
 
+def test_a_network_that_knows_everything_is_a_point_per_window_too() -> None:
+    points = windows_of(dial())
+    names = ["60 ms, 2 s", "100 ms, 2 s", "100 ms, 1 s", "100 ms, 4 s", "180 ms, 2 s"]
+    assert [point.name for point in points] == names
+    assert all(point.network.config.look_ahead_frames == WHOLE_SIGNAL for point in points)
+    assert dataclasses.astuple(points[1].framing) == (88200, 1764, 2205, 441)
+    assert windows_of(random_model()) == []
+    assert load_of(points[0], 20)["load_p50"] > 0
+
+
+def test_scores_of_windows_are_of_what_the_live_engine_gives() -> None:
+    """Where time attention hears nothing, any window gives what the whole song has there, frame by frame."""
+    network = random_model(dataclasses.replace(SMALL_LIVE, look_ahead_frames=WHOLE_SIGNAL))
+    for block in network.blocks:
+        block.time_attention.out.weight.data.zero_()
+    mixture = noise(2, 30_000)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(mixture).unsqueeze(0))[0].numpy()
+    stems = on_windows(network, framed(network, 0.2, 0.01))(mixture)
+    assert tuple(stems) == STEM_NAMES
+    for stem, whole in zip(stems.values(), expected, strict=True):
+        np.testing.assert_allclose(stem, whole, rtol=0, atol=2e-6)
+
+
+def test_loads_are_measured_again_only_beside_scores_of_the_same_points(tmp_path) -> None:
+    write(found(), tmp_path)
+    points = [Point(facts["name"], random_model()) for facts in found()["points"]]
+    assert earlier(tmp_path, points) == found()
+    with pytest.raises(SystemExit, match="run without --loads first"):
+        earlier(tmp_path, points[1:])
+
+
 def test_so_many_songs_of_every_set() -> None:
     stems = np.ones((4, 2, 3 * 44_100), np.float32)
     songs = [HeldOutSong(str(n), stems, STEM_NAMES, kind) for n, kind in enumerate([REAL] * 3 + [PHRASES])]
@@ -61,31 +97,38 @@ def found():
         return None if value is None else {"si_sdr": value, "sdr": value}
 
     points = [
-        {"name": "20 ms", "latency_ms": 20.0, "load": {"load_p50": 0.25, "load_p99": 0.5}},
-        {"name": WHOLE_SONG, "latency_ms": None, "load": None},
+        {"name": "20 ms", "latency_ms": 20.0, "window_s": None, "load": {"load_p50": 0.25, "load_p99": 0.5}},
+        {"name": WHOLE_SONG, "latency_ms": None, "window_s": None, "load": None},
+        {"name": "100 ms, 2 s", "latency_ms": 100.0, "window_s": 2.0, "load": {"load_p50": 5, "load_p99": 6}},
     ]
     means = [
         {"set": REAL, "song": "real songs, mean of 2", "stem": "vocals", "mixture": scores(-6.0)}
-        | {"20 ms": scores(1.25), WHOLE_SONG: scores(3.5)},
+        | {"20 ms": scores(1.25), WHOLE_SONG: scores(3.5), "100 ms, 2 s": scores(3.0)},
         {"set": REAL, "song": "real songs, mean of 2", "stem": "bass", "mixture": scores(2.0)}
-        | {"20 ms": None, WHOLE_SONG: scores(4.0)},
+        | {"20 ms": None, WHOLE_SONG: scores(4.0), "100 ms, 2 s": scores(1.0)},
     ]
     return {"points": points, "means": means, "rows": [], "machine": "m"}
 
 
 def test_the_table_has_a_column_for_every_latency() -> None:
     lines = as_markdown(found()).splitlines()
-    assert lines[0] == "| songs | stem | mixture | 20 ms | whole song |"
-    assert lines[2] == "| load p50 |  |  | 0.25 | - |"
-    assert lines[4] == "| real songs, mean of 2 | vocals | -6.0 | 1.2 | 3.5 |"
-    assert lines[5].endswith("| 2.0 | - | 4.0 |")
+    assert lines[0] == "| songs | stem | mixture | 20 ms | whole song | 100 ms, 2 s |"
+    assert lines[2] == "| load p50 |  |  | 0.25 | - | 5.00 |"
+    assert lines[4] == "| real songs, mean of 2 | vocals | -6.0 | 1.2 | 3.5 | 3.0 |"
+    assert lines[5].endswith("| 2.0 | - | 4.0 | 1.0 |")
 
 
 def test_the_picture_has_a_panel_per_set_and_one_of_the_load(tmp_path) -> None:
     scores, load = picture(found()).axes
-    assert [line.get_label() for line in scores.lines] == ["vocals", "bass"]
-    np.testing.assert_array_equal(scores.lines[0].get_xydata(), [(20, 1.25), (40, 3.5)])
-    np.testing.assert_array_equal(scores.lines[1].get_xydata(), [(40, 4.0)])
-    assert [list(line.get_ydata()) for line in load.lines] == [[0.25], [0.5]]
+    assert [line.get_label() for line in scores.lines] == [
+        "vocals",
+        "vocals, windows",
+        "bass",
+        "bass, windows",
+    ]
+    np.testing.assert_array_equal(scores.lines[0].get_xydata(), [(20, 1.25), (200, 3.5)])
+    np.testing.assert_array_equal(scores.lines[1].get_xydata(), [(100, 3.0)])
+    np.testing.assert_array_equal(scores.lines[2].get_xydata(), [(200, 4.0)])
+    assert [list(line.get_ydata()) for line in load.lines] == [[0.25], [5], [0.5], [6], [1.0, 1.0]]
     write(found(), tmp_path / "new")
     assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".md", ".png"}

@@ -1,5 +1,6 @@
 """A published model in the live engine: its declared latency, and its stems at the declared frames."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,8 +13,10 @@ from host.cli import main
 from host.models import Execution, ModelError, describe, open_separator
 from model import devices, separators
 from model.checkpoint import ModelCard, save_checkpoint
-from model.config import RoformerConfig
+from model.config import WHOLE_SIGNAL, RoformerConfig
 from model.roformer import build
+from model.windowed import WindowedSeparator
+from tests.model.builders import SMALL_LIVE, random_model
 from tests.model.test_windowed import unity_masks
 
 FRAMING = "13230/4410/2205/441"
@@ -87,11 +90,25 @@ def test_what_cannot_be_run_is_one_line(checkpoint, tmp_path, arguments, complai
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("execution", [Execution("studio"), Execution(precision="fp16")])
-def test_a_causal_model_has_its_own_framing(execution):
+@pytest.mark.parametrize(
+    ("execution", "remedy"),
+    [(Execution("studio"), "leave out --framing"), (Execution(precision="fp16"), "leave out --precision")],
+)
+def test_a_causal_model_has_its_own_framing_and_precision(execution, remedy):
     for look in (describe, open_separator):
-        with pytest.raises(ModelError, match="leave out --framing and --precision"):
+        with pytest.raises(ModelError, match=remedy):
             look("builtin", 44100, execution)
+
+
+def test_one_of_ours_that_sees_everything_works_on_windows(tmp_path):
+    network = random_model(dataclasses.replace(SMALL_LIVE, look_ahead_frames=WHOLE_SIGNAL))
+    path = tmp_path / "unbounded.safetensors"
+    save_checkpoint(path, network, ModelCard("MIT", "test", ""))
+    facts = describe(str(path), 44100, Execution("22050/882/441/441"))
+    assert (facts.window_frames, facts.hop_frames, facts.latency_frames) == (22050, 882, 1764)
+    opened = open_separator(str(path), 44100, Execution("22050/882/441/441"))
+    assert isinstance(opened, WindowedSeparator)
+    assert (opened.window_frames, opened.latency_frames) == (22050, 1764)
 
 
 @pytest.mark.parametrize(

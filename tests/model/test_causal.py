@@ -249,6 +249,16 @@ def test_many_seconds_hop_by_hop(config: CausalConfig, seconds: int) -> None:
     check_hop_by_hop(random_model(config), seconds)
 
 
+@pytest.mark.parametrize("look_ahead", DIAL.look_aheads)
+@pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 42), (1, 21), (400, 463), (1500, 1501), (1999, 2000)])
+def test_a_part_is_what_the_whole_has_there(look_ahead: int, start: int, end: int) -> None:
+    model, audio = random_model(dataclasses.replace(DIAL, past_frames=20, rotary_period=256)), noise(2, 2000)
+    with torch.no_grad():
+        whole, part = model(audio, look_ahead), model.part(audio, start, end, look_ahead)
+    torch.testing.assert_close(part, whole[..., start:end], rtol=0, atol=2e-6)
+    assert whole.abs().max() > 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_ten_minutes_hop_by_hop(profile: str) -> None:

@@ -38,6 +38,7 @@ from model.training.evaluate import (
     evaluate,
     held_out_songs,
     scores_of,
+    whole,
 )
 from model.training.score_tables import GATES, gate_lines, gates_of, means, readme_section, score_rows
 from model.training.songs import STEM_NAMES
@@ -66,9 +67,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def rows(model):
-    return evaluate(
-        {"a": model, "b": random_model()}, [held_out(0), held_out(1), held_out(2, scored=("vocals",))]
-    )
+    models = {"a": whole(model), "b": whole(random_model())}
+    return evaluate(models, [held_out(0), held_out(1), held_out(2, scored=("vocals",))])
 
 
 def test_every_known_stem_is_scored_by_every_system(rows) -> None:
@@ -81,7 +81,7 @@ def test_every_known_stem_is_scored_by_every_system(rows) -> None:
 
 def test_scores_are_those_of_the_metrics(rows, model) -> None:
     song = held_out(0)
-    estimate = estimates_of(model, song.mixture)["vocals"]
+    estimate = estimates_of(whole(model), song.mixture)["vocals"]
     assert rows[0]["a"]["si_sdr"] == pytest.approx(float(si_sdr_db(estimate, song.stems[0])), abs=0.006)
     band = band_pass(song.mixture, "vocals", 44_100)
     assert rows[0]["band_pass"]["si_sdr"] == pytest.approx(float(si_sdr_db(band, song.stems[0])), abs=0.006)
@@ -121,13 +121,13 @@ def test_the_equaliser_never_sees_the_song_that_it_is_scored_on() -> None:
 def test_a_song_without_vocals_scores_no_accompaniment(model) -> None:
     song = held_out()
     song.stems[0] = 0.0
-    assert [row["stem"] for row in evaluate({"m": model}, [song])] == ["drums", "bass", "other"]
+    assert [row["stem"] for row in evaluate({"m": whole(model)}, [song])] == ["drums", "bass", "other"]
 
 
 def test_a_model_of_two_stems_is_scored_on_both(rows) -> None:
     torch.manual_seed(0)
     two = random_model(CausalConfig.from_dict(SMALL_LIVE.to_dict() | {"stem_names": ["vocals", "rest"]}))
-    found = evaluate({"two": two}, [held_out()])
+    found = evaluate({"two": whole(two)}, [held_out()])
     assert [row["stem"] for row in found if row["two"]] == ["vocals", "accompaniment"]
     assert [row["mixture"] for row in found] == [row["mixture"] for row in rows[:5]]
 
@@ -142,7 +142,7 @@ def test_an_excerpt_is_where_the_voice_is_loudest() -> None:
 
 def test_progress_says_what_is_left(model) -> None:
     lines = []
-    evaluate({"m": model}, [held_out(0, 0.5), held_out(1, 0.5)], lines.append)
+    evaluate({"m": whole(model)}, [held_out(0, 0.5), held_out(1, 0.5)], lines.append)
     assert [line.split(" (")[0] for line in lines[1:]] == ["1/2 song 0", "2/2 song 1"]
     assert lines[2].endswith(" s left")
 

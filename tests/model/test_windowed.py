@@ -1,12 +1,14 @@
 """Published models on sliding windows: the offline run's samples, at the frames that were declared."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from model.config import ConfigError, RoformerConfig
+from model.causal import CausalBSRoformer
+from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError, RoformerConfig
 from model.devices import DeviceError
 from model.precision import lower_products
 from model.replay import WARM_UP_RUNS, replayed
@@ -14,7 +16,7 @@ from model.roformer import Roformer, build
 from model.window_framing import WindowFraming, framing_for
 from model.windowed import WindowedSeparator
 from streaming.overlap_add import OverlapAdd
-from tests.model.builders import noise
+from tests.model.builders import SMALL_LIVE, noise, random_model
 from tests.model.test_roformer import GRID, SHORT
 
 FRAMING = WindowFraming(window_frames=768, hop_frames=96, look_ahead_frames=128, fade_frames=32)
@@ -24,6 +26,15 @@ FRAMING = WindowFraming(window_frames=768, hop_frames=96, look_ahead_frames=128,
 def network_of(config: RoformerConfig = SHORT) -> Roformer:
     torch.manual_seed(5)
     return build(config).eval()
+
+
+def ours() -> CausalBSRoformer:
+    """A network of the project's own that sees the whole window, with the STFT of FRAMING."""
+    config = dataclasses.replace(
+        SMALL_LIVE, stem_names=SHORT.stem_names, n_fft=128, hop_frames=32, bands=(13,) * 5,
+        look_ahead_frames=WHOLE_SIGNAL,
+    )  # fmt: skip
+    return random_model(config)
 
 
 def unity_masks(network: Roformer, rest: float = 0.0) -> Roformer:
@@ -116,7 +127,7 @@ def test_profiles_are_multiples_of_the_models_hop(
         ("88200/1764/2205/440", "a fade of 440 frames: take a multiple of the STFT hop of 441"),
         ("88200/0/2205/441", "a hop of 0 frames"),
         ("88200/441/2205/882", "a fade of 882 frames is longer than the hop of 441"),
-        ("88200/1764/1764/441", "the newest 2048 hear a reflection"),
+        ("88200/1764/1764/441", "the newest 2048 are not clean yet"),
         ("5733/1764/2205/441", "a window of 5733 frames: 6458 or more"),
     ],
 )
@@ -124,6 +135,14 @@ def test_an_impossible_framing_is_refused_in_one_line(choice: str, complaint: st
     with pytest.raises(ConfigError, match=complaint) as error:
         framing_for(RoformerConfig(16, 1, stft_hop_frames=441), choice)
     assert "\n" not in str(error.value)
+
+
+def test_what_looks_only_as_far_as_its_next_hop_may_be_asked_sooner() -> None:
+    config = dataclasses.replace(CausalConfig(), look_ahead_frames=WHOLE_SIGNAL)
+    assert framing_for(config, "gpu").latency_frames == 4410
+    assert framing_for(config, "88200/882/441/441").latency_frames == 1764
+    with pytest.raises(ConfigError, match="a look_ahead of 0 frames"):
+        framing_for(config, "88200/882/0/441")
 
 
 @pytest.mark.parametrize("architecture", ["bs", "mel"])
@@ -138,8 +157,18 @@ def test_unity_masks_give_the_delayed_input(architecture: str) -> None:
         np.testing.assert_allclose(stem, audio[:, : stem.shape[1]], rtol=0, atol=2e-6)
 
 
-def test_what_fits_the_window_equals_the_offline_run() -> None:
-    network = deaf_to_time(network_of())
+def ours_deaf_to_time() -> CausalBSRoformer:
+    network = ours()
+    for block in network.blocks:
+        block.time_attention.out.weight.data.zero_()
+    return network
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: deaf_to_time(network_of()), ours_deaf_to_time], ids=["published", "ours"]
+)
+def test_what_fits_the_window_equals_the_offline_run(make: Callable[[], torch.nn.Module]) -> None:
+    network = make()
     audio = noise(2, 40 * 96)
     with torch.no_grad():
         offline = network(torch.from_numpy(audio).unsqueeze(0))[0].numpy()
@@ -153,9 +182,10 @@ def test_what_fits_the_window_equals_the_offline_run() -> None:
     assert np.abs(stems[0] - stems[1]).max() > 0.01
 
 
-def test_windows_are_heard_at_all() -> None:
+@pytest.mark.parametrize("make", [network_of, ours])
+def test_windows_are_heard_at_all(make: Callable[[], torch.nn.Module]) -> None:
     """With time attention, what lies before the contribution changes it: or a shorter window would do."""
-    separator = WindowedSeparator(network_of(), FRAMING)
+    separator = WindowedSeparator(make(), FRAMING)
     audio = noise(2, FRAMING.window_frames)
     first, second = (np.empty((2, 2, 128), np.float32) for _ in range(2))
     separator.separate(audio, first)

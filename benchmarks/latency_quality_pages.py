@@ -1,0 +1,108 @@
+"""The table and the picture of `benchmarks.latency_quality`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from model.training.score_tables import SETS
+
+COLOURS = {
+    "vocals": "#e0642d",
+    "accompaniment": "#22252b",
+    "drums": "#4a90b8",
+    "bass": "#5a9a4a",
+    "other": "#9a6ab0",
+}
+LINES = {False: "o-", True: "s:"}
+"""What streams hop by hop, and what works on windows."""
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """Load, then SI-SDR by set and stem; one column for every latency, and for every window."""
+    points = found["points"]
+    lines = [["songs", "stem", "mixture", *(point["name"] for point in points)]]
+    lines.append(["---", "---", *["--:"] * (len(points) + 1)])
+    for kind in ("p50", "p99"):
+        loads = [point["load"] for point in points]
+        lines.append([f"load {kind}", "", "", *("-" if not x else f"{x[f'load_{kind}']:.2f}" for x in loads)])
+    for row in found["means"]:
+        systems = ["mixture", *(point["name"] for point in points)]
+        cells = [f"{row[name]['si_sdr']:.1f}" if row[name] else "-" for name in systems]
+        lines.append([row["song"], row["stem"], *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def picture(found: dict[str, Any]) -> Figure:
+    """SI-SDR of every set and, in the last panel, the load against algorithmic latency."""
+    kinds = [kind for kind in SETS if any(row["set"] == kind for row in found["means"])]
+    figure = Figure(figsize=(3.6 * (len(kinds) + 1), 3.8), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(kinds) + 1, squeeze=False)[0]
+    for axes, kind in zip(panels, kinds, strict=False):
+        draw_scores(axes, found, kind)
+    draw_load(panels[-1], found)
+    panels[0].set_ylabel("SI-SDR in dB, mean of the songs")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    return figure
+
+
+def lines_of(points: Sequence[dict[str, Any]]) -> list[tuple[bool, list[int]]]:
+    """Which points a line joins, by number: what streams, then what works on windows of each length."""
+    lengths = dict.fromkeys(point["window_s"] for point in points)
+    return [
+        (length is not None, [n for n, point in enumerate(points) if point["window_s"] == length])
+        for length in lengths
+    ]
+
+
+def draw_scores(axes: Axes, found: dict[str, Any], kind: str) -> None:
+    points, places = found["points"], places_of(found["points"])
+    for row in (row for row in found["means"] if row["set"] == kind):
+        for windowed, numbers in lines_of(points):
+            scores = [(places[n], row[points[n]["name"]]) for n in numbers]
+            known = [(at, score["si_sdr"]) for at, score in scores if score]
+            draw_line(axes, known, row["stem"], COLOURS[row["stem"]], windowed)
+    axes.set_title(SETS[kind], fontsize=9)
+    label_latencies(axes, points)
+
+
+def draw_load(axes: Axes, found: dict[str, Any]) -> None:
+    points, places = found["points"], places_of(found["points"])
+    for kind, colour in (("p50", COLOURS["vocals"]), ("p99", COLOURS["drums"])):
+        for windowed, numbers in lines_of(points):
+            live = [(places[n], points[n]["load"][f"load_{kind}"]) for n in numbers if points[n]["load"]]
+            draw_line(axes, live, kind, colour, windowed)
+    axes.axhline(1.0, color="#999999", linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_title("load per hop, one core (below 1 keeps up)", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    label_latencies(axes, points)
+
+
+def draw_line(
+    axes: Axes, points: Sequence[tuple[float, float]], name: str, colour: str, windowed: bool
+) -> None:
+    """Lines of one name have one place in the legend."""
+    name = f"{name}, windows" if windowed else name
+    known = name in axes.get_legend_handles_labels()[1]
+    label = "_" if known else name
+    axes.plot(*zip(*points, strict=True), LINES[windowed], color=colour, label=label, markersize=4)
+
+
+def places_of(points: Sequence[dict[str, Any]]) -> list[float]:
+    """Where points lie on the axis: latency in ms, and the whole song at twice the longest."""
+    longest = max((point["latency_ms"] for point in points if point["latency_ms"]), default=100.0)
+    return [point["latency_ms"] or 2 * longest for point in points]
+
+
+def label_latencies(axes: Axes, points: Sequence[dict[str, Any]]) -> None:
+    axes.set_xscale("log")
+    ticks = {at: point["latency_ms"] for at, point in zip(places_of(points), points, strict=True)}
+    axes.set_xticks(list(ticks), [f"{ms:.0f}" if ms else "whole" for ms in ticks.values()])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("algorithmic latency in ms")
+    axes.grid(alpha=0.3)
