@@ -22,6 +22,7 @@ from host.roofline import peak, weight_bytes
 from model.config import RoformerConfig
 from model.flops import window_flops
 from model.precision import dtype_of, lower_products
+from model.regions import use_plain_layers
 from model.roformer import Roformer, build
 from model.window_framing import PROFILES, WindowFraming
 from model.windowed import WindowedSeparator
@@ -68,6 +69,10 @@ def window_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[
     yield Row(group, "stembridge", _ours(shape, exact, device, seconds))
     if shape.streams > 1:
         return
+    if device.type == "cuda":
+        yield Row(
+            group, "stembridge, layers uncompiled", _ours(shape, exact, device, seconds, use_plain_layers)
+        )
     for name, measure in WAYS.items():
         if device.type == "cpu" and measure is _compiled:
             continue  # needs a compiler, and minutes
@@ -83,9 +88,17 @@ def _peer_row(row: Row, measure: Callable[..., Figures], *arguments: object) -> 
             return replace(row, trouble=one_line(error)[:160])
 
 
-def _ours(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+def _ours(
+    shape: Shape,
+    exact: Roformer,
+    device: torch.device,
+    seconds: float,
+    change: Callable[[Roformer], None] = lambda network: None,
+) -> Figures:
+    """Of the live separator, its network changed before it warms up."""
     lowered = copy.deepcopy(exact)
     separator = WindowedSeparator(lowered, shape.framing, str(device), streams=shape.streams)
+    change(lowered)
     separator.warm_up()
     hop_s = shape.framing.hop_frames / shape.config.sample_rate_hz
     step = hop_step(separator)

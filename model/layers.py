@@ -71,6 +71,10 @@ class RotaryEmbedding(nn.Module):
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Turn the pairs (x[2i], x[2i + 1]) of x's last axis, in place where x has the precision for it."""
     wide = at_least_float32(x)
+    if torch.compiler.is_compiling():  # compilers fuse no complex numbers
+        a, b = torch.unflatten(wide, -1, (-1, 2)).unbind(-1)
+        cos, sin = torch.view_as_real(rotations).unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
     torch.view_as_complex(torch.unflatten(wide, -1, (-1, 2))).mul_(rotations)
     return wide.to(x.dtype)
 
@@ -157,8 +161,16 @@ class LinearAttention(nn.Module):
         return out
 
 
+def transformer_layer(layer: nn.Module, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
+    """x = attention(x) + x; x = feed-forward(x) + x, of [rows, positions, dim] at the positions asked for."""
+    attention, feed_forward = layer.children()
+    x = attention(x, *rotations, asked=asked) + x[:, asked]
+    out: Tensor = feed_forward(x) + x
+    return out
+
+
 class Transformer(nn.Module):
-    """For every attention given: x = attention(x) + x; x = feed-forward(x) + x. [rows, positions, dim].
+    """A `transformer_layer` for every attention given. [rows, positions, dim].
 
     `norm` is what comes last: a norm in the mel architecture, nothing in the other. On a CPU, rows are
     taken a few at a time: what they become on the way then stays in the cache.
@@ -168,6 +180,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.ModuleList([attend, FeedForward(dim)]) for attend in attentions)
         self.norm = norm
+        self.layer = transformer_layer
 
     def forward(self, x: Tensor, *rotations: Tensor, asked: slice = ALL) -> Tensor:
         """`asked`: the positions to give out; the last attention's queries are limited to them."""
@@ -180,15 +193,8 @@ class Transformer(nn.Module):
     def _run(self, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
         *earlier, last = self.layers
         for layer in earlier:
-            x = self._layer(layer, x, rotations, ALL)
-        out: Tensor = self.norm(self._layer(last, x, rotations, asked))
-        return out
-
-    @staticmethod
-    def _layer(layer: nn.Module, x: Tensor, rotations: tuple[Tensor, ...], asked: slice) -> Tensor:
-        attention, feed_forward = layer.children()
-        x = attention(x, *rotations, asked=asked) + x[:, asked]
-        out: Tensor = feed_forward(x) + x
+            x = self.layer(layer, x, rotations, ALL)
+        out: Tensor = self.norm(self.layer(last, x, rotations, asked))
         return out
 
 
@@ -242,3 +248,17 @@ class MaskEstimator(nn.Module):
         """
         for net, place, band in zip(self.to_freqs, self.places, x, strict=True):
             sums[..., place] += net(band)
+
+
+class MaskEstimators(nn.ModuleList):
+    """A MaskEstimator for every stem: x [batch, spectral_frames, bands, dim] -> sums of the masks of all
+    bands [batch, stems, spectral_frames, bins * channels * 2], at least float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: MaskEstimator = self[0]  # type: ignore[assignment]
+        bands = x.permute(2, 0, 1, 3).contiguous()
+        values = max(place.stop for place in first.places)
+        sums = at_least_float32(x.new_zeros(len(x), len(self), x.shape[1], values))
+        for stem, estimate in enumerate(self):
+            estimate(bands, sums[:, stem])
+        return sums

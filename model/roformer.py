@@ -16,6 +16,7 @@ from model.layers import (
     BandSplit,
     LinearAttention,
     MaskEstimator,
+    MaskEstimators,
     RMSNorm,
     RotaryEmbedding,
     Transformer,
@@ -36,8 +37,8 @@ class Roformer(nn.Module):
         self.config = config
         self.final_norm: nn.Module = nn.Identity()
         bands = (config.band_bins, config.channels)
-        self.band_split = BandSplit(config.dim, *bands)
-        self.mask_estimators = nn.ModuleList(
+        self.band_split: nn.Module = BandSplit(config.dim, *bands)
+        self.mask_estimators: nn.Module = MaskEstimators(
             MaskEstimator(config.dim, *bands, config.mask_linears, config.expansion)
             for _ in range(config.stems)
         )
@@ -60,10 +61,7 @@ class Roformer(nn.Module):
         # Inside a frequency the channel is the fast index, real and imaginary part the fastest.
         values = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4).flatten(2)
         x = self._transform(self.band_split(values).to(values.dtype), asked)
-        bands = x.permute(2, 0, 1, 3).contiguous()
-        sums = values.new_zeros(len(x), self.config.stems, x.shape[1], values.shape[-1])
-        for stem, estimate in enumerate(self.mask_estimators):
-            estimate(bands, sums[:, stem])
+        sums = self.mask_estimators(x)
         masks = torch.view_as_complex(sums.view(*sums.shape[:-1], bins, channels, 2))
         return self._average(masks.permute(0, 1, 4, 3, 2))
 

@@ -13,8 +13,10 @@ from model.causal import CausalBSRoformer
 from model.causal_stream import sanitised
 from model.config import ConfigError
 from model.devices import DeviceError, device_errors
+from model.grouped_bands import group_bands
 from model.live_hop import LiveHop
 from model.precision import Precision, dtype_of, lower_products, settle_arithmetic
+from model.regions import compile_layers, run_compiled
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
 
@@ -58,6 +60,9 @@ class WindowedSeparator:
         with device_errors(self.device):
             self._network = network.eval().to(self.device).requires_grad_(False)
             lower_products(network, dtype_of(precision, self.device))
+            if isinstance(network, Roformer) and self.device.type == "cuda":
+                group_bands(network)
+                compile_layers(network)
             self._allocate()
 
     def _allocate(self) -> None:
@@ -85,7 +90,7 @@ class WindowedSeparator:
 
     def _fits(self) -> bool:
         try:
-            self._hop.run_eagerly()
+            run_compiled(self._network, self._hop.run_eagerly)
             if self._graphs:
                 self._hop.capture()
         except torch.OutOfMemoryError:

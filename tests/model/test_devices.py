@@ -13,11 +13,13 @@ from model import live_hop
 from model.causal_stream import CausalStream, sanitised
 from model.chunks import forward_of
 from model.devices import DeviceError, chosen_device, cuda_trouble, device_errors
+from model.grouped_bands import group_bands
 from model.precision import PrecisionError, dtype_of
+from model.roformer import Roformer
 from model.separators import CausalSeparator
 from model.windowed import WindowedSeparator
 from tests.model.builders import noise, random_model, small
-from tests.model.test_windowed import FRAMING, FakeCuda, network_of
+from tests.model.test_windowed import FRAMING, FakeCuda, network_of, ours
 
 CUDA = torch.device("cuda")
 ADVICE = "CUDA kernel errors might be reported later.\nCompile with TORCH_USE_CUDA_DSA."
@@ -189,14 +191,20 @@ class OneDevice(TorchDispatchMode):
         return out
 
 
+def grouped(network: Roformer) -> Roformer:
+    group_bands(network)
+    return network
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_nothing_of_a_hop_is_on_the_host(streams: int) -> None:
     """On a device without memory, for want of a GPU."""
     shape = (2, 441) if streams == 1 else (streams, 2, 441)
     causal = CausalStream(random_model(small("studio")).to("meta"), streams=streams)
-    network = network_of().to("meta")
+    networks = [network_of().to("meta"), grouped(network_of()).to("meta"), ours().to("meta")]
     with torch.inference_mode(), OneDevice() as hop:
         assert causal.process(torch.zeros(shape, device="meta")).shape == (*shape[:-2], 4, 2, 441)
         windows = torch.zeros(streams, 2, FRAMING.window_frames, device="meta")
-        assert network.part(sanitised(windows), *FRAMING.contribution).shape == (streams, 2, 2, 128)
+        for network in networks:
+            assert network.part(sanitised(windows), *FRAMING.contribution).shape == (streams, 2, 2, 128)
     assert hop.calls > 100
