@@ -23,7 +23,7 @@ from host.errors import guarded
 from host.options import device_option, json_option
 from host.progress import stderr_console
 from model.profiles import TRAINABLE
-from model.training.mix import parse_mix
+from model.training.mix import MixError, parse_mix
 from model.training.recipe import PRECISIONS, RECIPES, Recipe
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ def train_settings(chosen: dict[str, Any]) -> TrainSettings:
     config = _config(base, given.pop("profile", None), given.get("init"))
     given["device"] = chosen_device(given["device"])
     if "mix" in given:
+        if recipe.items != "own":
+            raise MixError("--mix: published items have no mix; leave out one of the two")
         given["mix"] = parse_mix(given["mix"])
     return dataclasses.replace(base, **given, recipe=recipe, config=config)
 

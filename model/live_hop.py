@@ -38,6 +38,7 @@ class LiveHop:
     ) -> None:
         if streams < 1:
             raise ValueError(f"{streams} streams: take one or more")
+        self._streams = streams
         self.process, self.device = process, device
         self._mixture, self._stems = (
             torch.zeros(streams, *shape, pin_memory=device.type == "cuda").squeeze(0)
@@ -59,6 +60,11 @@ class LiveHop:
         self._work()
         self.wait()
 
+    def check_stream(self, stream: int | None) -> None:
+        """Raises ValueError where there is no such stream; None means all."""
+        if stream is not None and not 0 <= stream < self._streams:
+            raise ValueError(f"stream {stream}: this separator has streams 0 to {self._streams - 1}")
+
     def wait(self) -> None:
         """Until a GPU has done all it was asked for: work outside of a graph runs beside it."""
         if self.on_gpu:
@@ -75,18 +81,20 @@ class LiveHop:
         self._run = self.run_eagerly
 
     def __call__(self, mixture: NDArray[np.float32], stems_out: NDArray[np.float32]) -> None:
-        """Raises ValueError for other shapes, DeviceError where the GPU was lost."""
-        _require_shape("mixture", mixture, self._mixture)
-        _require_shape("stems_out", stems_out, self._stems)
+        """Raises ValueError for other shapes or types, DeviceError where the GPU was lost."""
+        _require_like("mixture", mixture, self._mixture)
+        _require_like("stems_out", stems_out, self._stems)
         self._mixture.numpy()[...] = mixture
         with device_errors(self.device):
             self._run()
         stems_out[...] = self._stems.numpy()
 
 
-def _require_shape(name: str, array: NDArray[np.float32], like: Tensor) -> None:
+def _require_like(name: str, array: NDArray[np.float32], like: Tensor) -> None:
     if array.shape != like.shape:
         raise ValueError(
             f"{name} of shape {array.shape}: this separator was made for {tuple(like.shape)};"
             " make another one for other windows or streams"
         )
+    if array.dtype != np.float32:
+        raise ValueError(f"{name} of {array.dtype}: audio is float32")

@@ -65,7 +65,8 @@ class CausalSeparator:
         gc.freeze()
 
     def reset(self, stream: int | None = None) -> None:
-        """Forget the past of one stream, or of all, in place."""
+        """Forget the past of one stream, or of all, in place. Raises ValueError for one that is not there."""
+        self._hop.check_stream(stream)
         with device_errors(self.device):
             self._stream.reset(stream)
             self._hop.wait()

@@ -112,7 +112,8 @@ class WindowedSeparator:
         self._allocate()
 
     def reset(self, stream: int | None = None) -> None:
-        """Nothing is carried, by no stream: every window brings its own past."""
+        """Nothing is carried: every window brings its own past. Raises ValueError as CausalSeparator."""
+        self._hop.check_stream(stream)
 
     def separate(self, mixture: NDArray[np.float32], stems_out: NDArray[np.float32]) -> None:
         """The stems [stems, channels, hop_frames + fade_frames] of the window [channels, window_frames].

@@ -9,7 +9,7 @@ drums, bass and other (as MUSDB18-HQ does), or with vocals and their accompanime
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from model.training.recordings import SUFFIXES, Pcm, TrainingDataError, load, ra
 from model.training.songs import STEM_NAMES
 
 BAD_DATA = ("skip", "refuse")
+SPLITS = ("train", "test")
 _ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
 _SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0, "multitracks": 4.0}
 _SHORTEST_ONE_SHOT_S = 0.02
@@ -105,6 +106,15 @@ def shared_packs(folder: Path) -> list[Path]:
     return sorted(pack for pack, named in splits.items() if {"train", "test"} <= named)
 
 
+def _unused(folder: Path) -> list[str]:
+    """A line for each name of a split that means nothing here: a misspelt one would take its files away."""
+    counts = Counter(split for _, split in _index(folder) if split not in SPLITS)
+    return [
+        f"{folder / 'files.tsv'}: split {split!r:.40} ({count} rows) is none of {', '.join(SPLITS)}; not used"
+        for split, count in sorted(counts.items())
+    ]
+
+
 def load_library(folder: Path, cache: Path, split: str = "train") -> Sources:
     """Sources of a library folder. Unusable files are named in `left_out`, not fatal.
 
@@ -112,6 +122,7 @@ def load_library(folder: Path, cache: Path, split: str = "train") -> Sources:
     """
     sources, shared = Sources(), shared_packs(folder)
     sources.notes = [f"{folder / pack}: in training and in test; not tested on" for pack in shared]
+    sources.notes += _unused(folder)
     stems: dict[Path, dict[str, Path]] = defaultdict(dict)
     for relative in read_index(folder, split):
         if split == "test" and pack_of(relative) in shared:

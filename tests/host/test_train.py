@@ -55,6 +55,13 @@ def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path, songs: Path) -> N
     assert [row["step"] for row in table(tmp_path)] == ["1", "2"]
 
 
+def test_a_mix_of_items_that_have_none_is_refused(tmp_path: Path) -> None:
+    for published in (("--items", "published"), ("--recipe", "published")):
+        result = run("--out", str(tmp_path), *published, "--mix", "speech=0")
+        assert result.exit_code == 2
+        assert "have no mix; leave out one of the two" in result.stderr
+
+
 def test_songs_that_cannot_be_used_are_named_and_skipped_or_refused(tmp_path: Path, songs: Path) -> None:
     for bad in ("two", "three"):
         shutil.copytree(songs / "one", songs / bad)

@@ -153,5 +153,12 @@ def test_shapes_of_other_numbers_of_streams_are_refused(make: Make) -> None:
     for wrong in ((mixture[:2], stems), (mixture[0], stems), (mixture, stems[0]), (mixture[:, :, 1:], stems)):
         with pytest.raises(ValueError, match="was made for"):
             separator.separate(*wrong)
+    with pytest.raises(ValueError, match="stems_out of float64: audio is float32"):
+        separator.separate(mixture, stems.astype(np.float64))
+    for stream in (STREAMS, -1):
+        with pytest.raises(
+            ValueError, match=f"stream {stream}: this separator has streams 0 to {STREAMS - 1}"
+        ):
+            separator.reset(stream)
     with pytest.raises(ValueError, match="0 streams: take one or more"):
         make(streams=0)

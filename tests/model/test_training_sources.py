@@ -105,6 +105,15 @@ def test_songs_of_four_stems_are_found_in_any_format(tmp_path, cache, suffix):
     assert song.frames == pytest.approx(5 * RATE_HZ, abs=2304)
 
 
+def test_a_misspelt_split_is_named(library, cache):
+    write_index(library, lambda path: "trian" if "singing" in path.parts else "train")
+    for split in ("train", "test"):
+        sources = load_library(library, cache, split)
+        (said,) = sources.notes
+        assert not sources.singing
+        assert "split 'trian' (" in said and said.endswith("is none of train, test; not used")
+
+
 @pytest.mark.parametrize("backing", ["other", "accompaniment", "instrumental", "no_vocals"])
 def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, backing):
     write_song(tmp_path / "duo", ("vocals", backing))
