@@ -21,7 +21,7 @@ from model.catalogue import BUILTIN, SUFFIX
 from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
-from model.profiles import TRAINABLE
+from model.profiles import PROFILES
 from model.training.dataset import (
     CHOPPED_VOICE,
     DOUBLED_VOICE,
@@ -39,7 +39,7 @@ LOADS = "hop_times.json"
 BEGIN = "<!-- scores, written by `python -m model.training.card`: -->"
 END = "<!-- end of scores -->"
 
-FRAMING = ("hop_frames", "look_ahead_frames", "look_aheads")
+FRAMING = ("hop_frames", "look_ahead_frames")
 
 ITEM_S = 2.55
 """Of the items of checkpoints that do not say: the own recipe's."""
@@ -177,13 +177,21 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def trained(training: Path) -> Release:
-    """The EMA weights of a training's folder. Raises PublishError where there is no checkpoint."""
-    path = training / "training.pt"
+def trained(training: str) -> Release:
+    """The EMA weights of a training's folder; of one for several look-aheads, FOLDER@FRAMES chooses one.
+
+    Raises PublishError where there is no checkpoint, or none of that look-ahead.
+    """
+    folder, _, ahead = training.partition("@")
+    path = Path(folder) / "training.pt"
     if not path.is_file():
         raise PublishError(f"{path}: no such checkpoint; give the folder of a training")
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    network = CausalBSRoformer(CausalConfig.from_dict(saved["config"]))
+    config = CausalConfig.from_dict(saved["config"])
+    try:
+        network = CausalBSRoformer(config.with_look_ahead(int(ahead)) if ahead else config)
+    except ValueError as error:
+        raise PublishError(f"{training}: {error}") from None
     network.load_state_dict(saved["ema"])
     hours = saved["step"] * saved["batch"] * saved.get("recipe", {}).get("item_s", ITEM_S) / 3600
     return Release(network.eval(), saved["step"], hours)
@@ -191,10 +199,13 @@ def trained(training: Path) -> Release:
 
 def framed_as(config: CausalConfig) -> str:
     """The built-in name of the profile with this framing. Raises PublishError where none has it."""
-    for profile, known in TRAINABLE.items():
+    for profile, known in PROFILES.items():
         if all(getattr(config, key) == getattr(known, key) for key in FRAMING):
             return f"{BUILTIN}-{profile}"
-    raise PublishError("the training has the framing of no profile; say with --name what its model is called")
+    raise PublishError(
+        f"hop {config.hop_frames}, look-ahead {config.look_ahead_frames}: no profile has this framing;"
+        " train one that has, or choose a look-ahead with FOLDER@FRAMES"
+    )
 
 
 def score(
@@ -294,8 +305,13 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.training.card", description=__doc__)
-    parser.add_argument("--training", type=Path, help="folder of a training: publish its weights first")
-    parser.add_argument("--name", help="of that model (default: builtin-PROFILE, by its hop and look-ahead)")
+    parser.add_argument(
+        "--training",
+        action="append",
+        default=[],
+        metavar="FOLDER[@FRAMES]",
+        help="publish a training, at one of its look-aheads, as the profile framed so (repeatable)",
+    )
     parser.add_argument("--audio", type=Path, required=True, help="library with a test split")
     parser.add_argument("--weights", type=Path, required=True, help="folder of weights, card and scores")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each test song")
@@ -304,10 +320,8 @@ def _arguments() -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    fresh = {}
-    if args.training:
-        release = trained(args.training)
-        fresh[args.name or framed_as(release.network.config)] = release
+    news = [trained(training) for training in args.training]
+    fresh = {framed_as(release.network.config): release for release in news}
     releases = committed(args.weights, set(fresh)) | fresh
     if not releases:
         raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")

@@ -13,7 +13,7 @@ from model.baselines import band_pass
 from model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
 from model.metrics import chunk_median_sdr_db, si_sdr_db
-from model.profiles import TRAINABLE
+from model.profiles import PROFILES
 from model.training import card
 from model.training.card import (
     BEGIN,
@@ -254,17 +254,28 @@ def test_weights_that_no_scores_know_are_refused_unless_replaced(weights, model)
 def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> None:
     saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 100, "batch": 4}
     torch.save(saved, tmp_path / "training.pt")
-    release = trained(tmp_path)
+    release = trained(str(tmp_path))
     assert (release.steps, release.hours) == (100, pytest.approx(400 * 2.55 / 3600))
     assert release.network.config == SMALL_LIVE
     with pytest.raises(card.PublishError, match=r"training\.pt"):
-        trained(tmp_path / "missing")
+        trained(str(tmp_path / "missing"))
+
+
+def test_a_dial_is_published_at_one_of_its_look_aheads(tmp_path) -> None:
+    dial = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8)))
+    saved = {"config": dial.config.to_dict(), "ema": dial.state_dict(), "step": 1, "batch": 1}
+    torch.save(saved, tmp_path / "training.pt")
+    names = [framed_as(trained(f"{tmp_path}{at}").network.config) for at in ("", "@0", "@8")]
+    assert names == ["builtin-live", "builtin-live", "builtin-studio"]
+    for wrong in ("@3", "@x"):
+        with pytest.raises(card.PublishError, match=f"{wrong}: "):
+            trained(f"{tmp_path}{wrong}")
 
 
 def test_a_training_is_named_by_its_framing() -> None:
-    for profile, config in TRAINABLE.items():
+    for profile, config in PROFILES.items():
         assert framed_as(dataclasses.replace(config, dim=32, depth=1)) == f"builtin-{profile}"
-    with pytest.raises(card.PublishError, match="--name"):
+    with pytest.raises(card.PublishError, match="hop 147, look-ahead 0: no profile has this framing"):
         framed_as(dataclasses.replace(CausalConfig(), hop_frames=147))
 
 
