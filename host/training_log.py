@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -78,7 +79,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """What a machine that went down wrote last may be half a line, or none of it."""
+    try:
+        return float(row["step"]) > 0 and not math.isnan(float(row["loss"])) and row["validation"] is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def draw_curve(rows: list[dict[str, str]], path: Path) -> None:

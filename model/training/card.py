@@ -26,6 +26,7 @@ from model.training.dataset import (
     CHOPPED_VOICE,
     DOUBLED_VOICE,
     PRODUCED_VOICE,
+    VOICE_DB,
 )
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs, whole
 from model.training.mix import DEFAULT_MIX
@@ -104,7 +105,7 @@ songs come from the project's generator with unseen seeds.
 
 ## Data
 
-Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at -10 to +4 dB of the accompaniment,
+Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at {quietest:+.0f} to {loudest:+.0f} dB of the accompaniment,
 equalisers, reverb; {produced:.0%} of sung and spoken voices after one to three treatments (vocoder, harmonies, telephone, drive, echo, widening,
 compression); {doubled:.0%} of all voices doubled to either side; {chopped:.0%} chopped; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
 ("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
@@ -236,7 +237,7 @@ def card_text(table: Mapping[str, Any], seconds: float) -> str:
         gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
         below="".join(_shortfalls(table["rows"], name) for name in names),
         seconds=seconds, without=DEFAULT_MIX.without_vocals, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
-        chopped=CHOPPED_VOICE,
+        chopped=CHOPPED_VOICE, quietest=VOICE_DB[0], loudest=VOICE_DB[1],
         accompaniments=_shares(DEFAULT_MIX.accompaniments), voices=_shares(DEFAULT_MIX.voices),
     )  # fmt: skip
 

@@ -46,6 +46,8 @@ CHOPPED_VOICE = 0.15
 LONG_ROOM = 0.2
 FAR_PITCH = 0.3
 PLACED_OTHER = 0.3
+VOICE_DB = (-13.0, 2.0)
+"""Songs have their vocals 4 to 9 dB below the rest; what sings alone over little is rarer."""
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 REMIX_GAIN_DB = {"drums": (-7.0, 7.0), "bass": (-7.0, 11.0), "other": (-7.0, 7.0)}
@@ -247,14 +249,14 @@ class ItemStream:
         return complete[rng.integers(len(complete))] if complete else self._song(rng, "synthetic")
 
     def _fitting_voice(self, rng: Rng, accompaniment: Audio) -> Audio:
-        """A voice at -10 .. +4 dB of the accompaniment."""
+        """A voice, louder than the accompaniment by VOICE_DB."""
         reference = max(active_rms(accompaniment), 1e-3)
         voice = self._voice(rng)
         if rng.random() < AIRY_VOICE:
             voice = airy(voice, rng.uniform(4, 16))
         if rng.random() < DOUBLED_VOICE:
             voice = doubled(rng, voice)
-        return levelled(voice, 20.0 * np.log10(reference) + rng.uniform(-10, 4))
+        return levelled(voice, 20.0 * np.log10(reference) + rng.uniform(*VOICE_DB))
 
     def _voice(self, rng: Rng) -> Audio:
         kind = draw(rng, self._mix.voices, self._voices)

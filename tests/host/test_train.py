@@ -122,6 +122,14 @@ def test_the_log_of_a_resumed_training_goes_on_where_the_checkpoint_was(tmp_path
     assert list((tmp_path / "logs").glob("events*"))
 
 
+def test_a_log_that_a_machine_going_down_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    log(tmp_path, range(1, 4))
+    with (tmp_path / "history.csv").open("ab") as file:
+        file.write(b"4,0.75\r\n" + bytes(20) + b"5,0.6,0.001,\r\n")
+    log(tmp_path, range(4, 6))
+    assert [int(row["step"]) for row in table(tmp_path)] == [1, 2, 3, 4, 5]
+
+
 def test_nothing_is_written_before_the_first_report(tmp_path: Path) -> None:
     log(tmp_path, range(0))
     assert not list(tmp_path.iterdir())
