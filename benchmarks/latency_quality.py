@@ -100,9 +100,7 @@ def on_windows(network: CausalBSRoformer, framing: WindowFraming) -> Separate:
 
 def at(network: CausalBSRoformer, look_ahead_frames: int) -> CausalBSRoformer:
     """The same weights at another of the look-aheads that they were trained for."""
-    other = CausalBSRoformer(network.config.with_look_ahead(look_ahead_frames))
-    other.load_state_dict(network.state_dict())
-    return other.eval()
+    return network.reconfigured(network.config.with_look_ahead(look_ahead_frames))
 
 
 def points_of(network: CausalBSRoformer) -> list[Point]:

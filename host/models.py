@@ -6,9 +6,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from model.catalogue import resolve
+from model.catalogue import at_look_ahead, resolve
 from model.config import CausalConfig, RoformerConfig
-from model.header import read_header
+from model.header import header_of
 from model.window_framing import framing_for
 from streaming.separator import Separator, SignatureSeparator
 
@@ -121,7 +121,10 @@ def signature_separator(rate_hz: int) -> SignatureSeparator:
 
 def from_anywhere(model: str) -> str:
     """The same model named so that a process in another folder finds it."""
-    return model if model == SIGNATURE else str(resolve(model).resolve())
+    if model == SIGNATURE:
+        return model
+    name, _ = at_look_ahead(model)
+    return f"{resolve(model).resolve()}{model.removeprefix(name)}"
 
 
 def separator_options(model: str, execution: Execution) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def describe(model: str, rate_hz: int, execution: Execution = PLAIN) -> Separato
 
 
 def _framed_like(model: str, execution: Execution) -> SignatureSeparator:
-    config, _card = read_header(resolve(model))
+    config, _card = header_of(model)
     _require_possible(model, config, execution)
     if isinstance(config, CausalConfig) and config.streams:
         return _signature_like(config, config.hop_frames, config.latency_frames)

@@ -26,7 +26,8 @@ model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="Profile (stage, live, studio), model id, file, or `signature`.",
+    help="Profile (stage, live, studio), model id, file, or `signature`; MODEL@FRAMES and MODEL@all take"
+    " another look-ahead that it was trained for.",
 )
 stems_option = click.option(
     "--stems", metavar="A,B", default="", callback=_names, help="Only these stems; all by default."

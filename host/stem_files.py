@@ -30,8 +30,8 @@ from host.renderers import Quality, Renderer, SeparateError, open_renderer
 from host.staging import staged
 from host.stems import stem_pieces
 from host.tags import read_tags, write_tags
-from model.catalogue import resolve
-from model.header import read_header
+from model.catalogue import at_look_ahead, resolve
+from model.header import header_of
 from model.pieces import Audio, shared
 
 RESIDUAL = "residual"
@@ -84,9 +84,9 @@ def model_hash(model: str) -> str:
     """What tells a model from others of its name. Errors: CatalogueError, CheckpointError."""
     if model == SIGNATURE:
         return SIGNATURE
-    path = resolve(model)
-    read_header(path)
-    return f"sha256:{sha256_of(path)}"
+    header_of(model)
+    name, _ = at_look_ahead(model)
+    return f"sha256:{sha256_of(resolve(model))}{model.removeprefix(name)}"
 
 
 def separate_file(

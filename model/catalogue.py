@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.config import WHOLE_SIGNAL
 from model.profiles import DEFAULT_PROFILE, PROFILES
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -21,6 +22,7 @@ FOLDER_VARIABLE = "STEMBRIDGE_MODELS"
 RESERVED = {BUILTIN, "signature", *PROFILES}
 DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")
 """File names that mean devices on Windows, whatever follows their first dot."""
+LOOK_AHEAD = re.compile(r"[0-9]{1,5}|all")
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -115,8 +117,20 @@ def canonical(model: str) -> str:
     return DEFAULT_PROFILE if model == BUILTIN else model
 
 
+def at_look_ahead(model: str) -> tuple[str, int | None]:
+    """Of MODEL@FRAMES or MODEL@all: the model, and which of its look-aheads; None where it is not said."""
+    name, at, ahead = model.rpartition("@")
+    if not at or not LOOK_AHEAD.fullmatch(ahead):
+        return model, None
+    return name, WHOLE_SIGNAL if ahead == "all" else int(ahead)
+
+
 def resolve(model: str) -> Path:
-    """The checkpoint of a model id, or of a path that ends in .safetensors. Raises CatalogueError."""
+    """The checkpoint of a model id, or of a path that ends in .safetensors, at whatever look-ahead.
+
+    Raises CatalogueError.
+    """
+    model, _ = at_look_ahead(model)
     known, name = known_models(), canonical(model)
     if name in known:
         return known[name]

@@ -32,6 +32,12 @@ class CausalBSRoformer(nn.Module):
         table = periodic_rotary(config.dim_head, config.rotary_period)
         self.register_buffer("rotations", table, persistent=False)
 
+    def reconfigured(self, config: CausalConfig) -> "CausalBSRoformer":
+        """A copy with the same weights, to evaluate at another of its look-aheads."""
+        other = CausalBSRoformer(config)
+        other.load_state_dict(self.state_dict())
+        return other.eval()
+
     @property
     def causal_stft(self) -> CausalSTFT:
         return self._stft

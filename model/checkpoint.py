@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.catalogue import BUILTIN, resolve
+from model.catalogue import BUILTIN, at_look_ahead, resolve
 from model.causal import CausalBSRoformer
 from model.config import CausalConfig
 from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
@@ -60,8 +60,17 @@ def load_checkpoint(path: Path) -> tuple[Network, ModelCard]:
 
 
 def load_model(model: str = BUILTIN) -> tuple[Network, ModelCard]:
-    """Load a model by id or path. Raises CatalogueError or CheckpointError."""
-    return load_checkpoint(resolve(model))
+    """Load a model by id or path, at the look-ahead that is named with it (MODEL@FRAMES), or at its own.
+
+    Raises CatalogueError, CheckpointError, and ConfigError for a look-ahead that it was not trained for.
+    """
+    network, card = load_checkpoint(resolve(model))
+    _, look_ahead = at_look_ahead(model)
+    if look_ahead is None:
+        return network, card
+    config = network.config.with_look_ahead(look_ahead)
+    assert isinstance(network, CausalBSRoformer) and isinstance(config, CausalConfig)
+    return network.reconfigured(config), card
 
 
 def fill(config: Config, weights: dict[str, Tensor], path: Path) -> Network:

@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from model.bands import BS_BANDS, CAUSAL_BANDS, mel_band_bins
 
@@ -143,6 +143,10 @@ class RoformerConfig(_JsonConfig):
         if self.architecture == "mel":
             return mel_band_bins(self.mel_bands, self.n_fft, self.sample_rate_hz)
         return tuple(itertools.starmap(range, itertools.pairwise((0, *itertools.accumulate(self.bands)))))
+
+    def with_look_ahead(self, look_ahead_frames: int) -> NoReturn:
+        """Raises ConfigError: windows give a published model its look-ahead."""
+        raise ConfigError("a published model has no look-ahead to choose: leave @ out, see --framing")
 
     @property
     def mask_linears(self) -> int:

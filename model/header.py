@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from model.catalogue import at_look_ahead, resolve
 from model.config import CausalConfig, ConfigError, RoformerConfig
 
 Config = CausalConfig | RoformerConfig
@@ -63,6 +64,16 @@ def read_header(path: Path) -> tuple[Config, ModelCard]:
         )
     card = ModelCard(*(metadata.get(name, "") for name in ("licence", "source", "text")))
     return _config(path, kind, metadata), card
+
+
+def header_of(model: str) -> tuple[Config, ModelCard]:
+    """As `read_header`, of a model by id or path, at the look-ahead that is named with it.
+
+    Raises CatalogueError, CheckpointError, and ConfigError for a look-ahead that it was not trained for.
+    """
+    config, card = read_header(resolve(model))
+    _, look_ahead = at_look_ahead(model)
+    return config if look_ahead is None else config.with_look_ahead(look_ahead), card
 
 
 def _metadata(path: Path) -> dict[str, str]:

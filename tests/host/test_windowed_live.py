@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from host.audio_files import read_audio
 from host.cli import main
-from host.models import Execution, ModelError, describe, open_separator
+from host.models import Execution, ModelError, describe, from_anywhere, open_separator
+from host.stem_files import model_hash
 from model import devices, separators
 from model.checkpoint import ModelCard, save_checkpoint
 from model.config import WHOLE_SIGNAL, RoformerConfig
@@ -98,6 +99,20 @@ def test_a_causal_model_has_its_own_framing_and_precision(execution, remedy):
     for look in (describe, open_separator):
         with pytest.raises(ModelError, match=remedy):
             look("builtin", 44100, execution)
+
+
+def test_a_dial_is_turned_by_the_name(tmp_path):
+    network = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8, WHOLE_SIGNAL)))
+    path = tmp_path / "dial.safetensors"
+    save_checkpoint(path, network, ModelCard("MIT", "test", ""))
+    for named, frames in (("", 882), ("@0", 882), ("@8", 4410), ("@all", 4410)):
+        model = f"{path}{named}"
+        assert describe(model, 44100).latency_frames == frames
+        assert open_separator(from_anywhere(model), 44100).latency_frames == frames
+    hashes = {model_hash(f"{path}{named}") for named in ("", "@8", "@all")}
+    assert len(hashes) == 3
+    refused = run("latency", "--model", f"{path}@3")
+    assert refused.exit_code == 2 and "knows look-aheads of 0, 8, -1, not 3" in refused.stderr
 
 
 def test_one_of_ours_that_sees_everything_works_on_windows(tmp_path):

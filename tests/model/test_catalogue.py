@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from model.catalogue import Entry, check_name, models_folder, published_models
-from model.config import RoformerConfig
+from model.catalogue import Entry, at_look_ahead, check_name, models_folder, published_models
+from model.config import WHOLE_SIGNAL, RoformerConfig
 
 ENTRIES = list(published_models().values())
 PUBLISHED = {  # what people report of the files: megabytes and the size of the network
@@ -41,6 +41,22 @@ def parameters(entry: Entry, stems: int) -> int:
     first = (config.dim + 1) * hidden + (config.mask_linears - 2) * (hidden + 1) * hidden
     masks = stems * sum(first + (hidden + 1) * 2 * w for w in widths)
     return layers + split + masks
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("studio", ("studio", None)),
+        ("studio@8", ("studio", 8)),
+        ("a@b/m.safetensors@all", ("a@b/m.safetensors", WHOLE_SIGNAL)),
+        ("a@b/m.safetensors", ("a@b/m.safetensors", None)),
+        ("@8", ("", 8)),
+        ("studio@-1", ("studio@-1", None)),
+        ("studio@123456", ("studio@123456", None)),
+    ],
+)
+def test_look_aheads_are_told_from_names(named, expected):
+    assert at_look_ahead(named) == expected
 
 
 def test_there_are_enough_and_all_that_people_ask_for() -> None:

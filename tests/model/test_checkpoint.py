@@ -15,9 +15,10 @@ from torch import Tensor
 from model import catalogue
 from model.catalogue import CatalogueError
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, load_model, save_checkpoint
-from model.config import RoformerConfig
+from model.config import WHOLE_SIGNAL, ConfigError, RoformerConfig
+from model.header import header_of
 from model.roformer import build
-from tests.model.builders import random_model, small
+from tests.model.builders import SMALL_LIVE, random_model, small
 
 CARD = ModelCard("CC0-1.0", "trained by a test", "# A card\n\nMore than one line, with ünïcode.")
 Metadata = dict[str, str]
@@ -35,6 +36,29 @@ def change(path: Path, edit: Callable[[Metadata, Weights], object]) -> None:
         metadata, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     edit(metadata, weights)
     save_file(weights, path, metadata)
+
+
+def test_a_look_ahead_is_chosen_with_the_name(tmp_path):
+    dial = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8, WHOLE_SIGNAL)))
+    path = tmp_path / "dial.safetensors"
+    save_checkpoint(path, dial, ModelCard("MIT", "test", ""))
+    for named, frames in (("", 0), ("@0", 0), ("@8", 8), ("@all", WHOLE_SIGNAL)):
+        network, _ = load_model(f"{path}{named}")
+        assert network.config.look_ahead_frames == frames
+        assert header_of(f"{path}{named}")[0] == network.config
+        for name, weight in dial.state_dict().items():
+            assert torch.equal(network.state_dict()[name], weight), name
+    for look in (load_model, header_of):
+        with pytest.raises(ConfigError, match="knows look-aheads of 0, 8, -1, not 4"):
+            look(f"{path}@4")
+
+
+def test_a_published_model_has_none_to_choose(tmp_path):
+    path = tmp_path / "published.safetensors"
+    save_checkpoint(path, build(RoformerConfig(8, 1, heads=1, dim_head=8)), ModelCard("MIT", "test", ""))
+    for look in (load_model, header_of):
+        with pytest.raises(ConfigError, match="no look-ahead to choose: leave @ out, see --framing"):
+            look(f"{path}@8")
 
 
 def test_round_trip_keeps_config_card_and_output(path: Path) -> None:
