@@ -90,7 +90,7 @@ def whole_context(network: CausalBSRoformer) -> Hop:
         end = spectrum.shape[2] - ahead
         if end < 2:
             return torch.zeros(config.stems, config.channels, hop_frames)
-        masks = network.mask(spectrum)[..., end - 2 : end, :]
+        masks = network.mask(spectrum, asked=slice(end - 2, end))
         first, second = network.causal_stft.halves(spectrum[0, :, end - 2 : end] * masks[0])
         return second[..., 0, :] + first[..., 1, :]
 

@@ -85,8 +85,7 @@ def _windowed(network: Any, execution: Execution) -> Separator:
     device = chosen_device(execution.device)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    precision = "fp32" if isinstance(network.config, CausalConfig) else execution.precision
-    return WindowedSeparator(network, framing, device, precision, execution.graphs == "on")
+    return WindowedSeparator(network, framing, device, execution.precision, execution.graphs == "on")
 
 
 def _require_possible(model: str, config: CausalConfig | RoformerConfig, execution: Execution) -> None:

@@ -85,7 +85,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")
-@click.option("--seed", type=click.IntRange(0), help="Which items are drawn.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Which items are drawn.")
 @device_option
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of the network."

@@ -119,8 +119,8 @@ def canonical(model: str) -> str:
 
 def at_look_ahead(model: str) -> tuple[str, int | None]:
     """Of MODEL@FRAMES or MODEL@all: the model, and which of its look-aheads; None where it is not said."""
-    name, at, ahead = model.rpartition("@")
-    if not at or not LOOK_AHEAD.fullmatch(ahead):
+    name, _, ahead = model.rpartition("@")
+    if not name or not LOOK_AHEAD.fullmatch(ahead):
         return model, None
     return name, WHOLE_SIGNAL if ahead == "all" else int(ahead)
 
@@ -130,14 +130,14 @@ def resolve(model: str) -> Path:
 
     Raises CatalogueError.
     """
-    model, _ = at_look_ahead(model)
-    known, name = known_models(), canonical(model)
+    plain, _ = at_look_ahead(model)
+    known, name = known_models(), canonical(plain)
     if name in known:
         return known[name]
-    if model.endswith(SUFFIX):
-        return Path(model)
-    if model in published_models():
-        raise CatalogueError(f"model {model!r} is not here yet; get it with `stembridge models pull {model}`")
+    if plain.endswith(SUFFIX):
+        return Path(plain)
+    if plain in published_models():
+        raise CatalogueError(f"model {plain!r} is not here yet; get it with `stembridge models pull {plain}`")
     problem = f"unknown model {model!r:.80}"
     if name in PROFILES:
         problem = f"profile {name!r} has no weights in this installation"

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from model.causal_layers import BandFeatures, CausalBlock, StemMasks, periodic_rotary
 from model.causal_state import CausalState
-from model.config import WHOLE_SIGNAL, CausalConfig
+from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
 from model.layers import ALL
 from model.stft import CausalSTFT
 
@@ -57,11 +57,11 @@ class CausalBSRoformer(nn.Module):
 
         `look_ahead` is one of `config.look_aheads`; by default the configuration's own. Nothing follows the
         last frame. What only frames not `asked` for need is left out; the values are the same. Raises
-        ConfigError for a look-ahead that was not trained, ValueError for a signal too long to be seen whole.
+        ConfigError for a look-ahead that was not trained, and for a signal too long to be seen whole.
         """
         ahead, frames, period = self._known(look_ahead), spectrum.shape[-2], self.config.rotary_period
         if ahead == WHOLE_SIGNAL and frames > period // 2:
-            raise ValueError(f"{frames} spectral frames cannot be seen whole: take pieces of {period // 2}")
+            raise ConfigError(f"{frames} spectral frames cannot be seen whole: take pieces of {period // 2}")
         positions = torch.arange(frames, device=spectrum.device) % period
         rotations = torch.view_as_complex(self.rotations[positions])
         x = self.embedded(self.features(spectrum), ahead)
@@ -81,7 +81,7 @@ class CausalBSRoformer(nn.Module):
         return self.part(audio, 0, audio.shape[-1], look_ahead)
 
     def part(self, audio: Tensor, start: int, end: int, look_ahead: int | None = None) -> Tensor:
-        """`forward(audio, look_ahead)[..., start:end]`, for less work."""
+        """`forward(audio, look_ahead)[..., start:end]`, for less work; `end` within the audio."""
         spectrum = self.stft(audio, 1 + max(self._known(look_ahead), 0))
         asked = self._stft.covering(start, end)
         stems = spectrum[..., asked, :].unsqueeze(1) * self.mask(spectrum, look_ahead, asked)

@@ -7,6 +7,8 @@ from typing import Any, NoReturn, Self
 from model.bands import BS_BANDS, CAUSAL_BANDS, mel_band_bins
 
 LARGEST_N_FFT = 1 << 16
+LONGEST_WINDOW_S = 30
+"""Beyond what any published model was trained on; attention grows with the square of it."""
 WHOLE_SIGNAL = -1
 """The look-ahead of a first time layer that sees everything; whole signals only."""
 
@@ -144,6 +146,11 @@ class RoformerConfig(_JsonConfig):
             return mel_band_bins(self.mel_bands, self.n_fft, self.sample_rate_hz)
         return tuple(itertools.starmap(range, itertools.pairwise((0, *itertools.accumulate(self.bands)))))
 
+    @property
+    def longest_window_frames(self) -> int:
+        """What one window may hold."""
+        return LONGEST_WINDOW_S * self.sample_rate_hz
+
     def with_look_ahead(self, look_ahead_frames: int) -> NoReturn:
         """Raises ConfigError: windows give a published model its look-ahead."""
         raise ConfigError("a published model has no look-ahead to choose: leave @ out, see --framing")
@@ -226,6 +233,11 @@ class CausalConfig(_JsonConfig):
         return self.hop_frames
 
     @property
+    def longest_window_frames(self) -> int:
+        """What can be seen whole: half a turn of the rotary table, less the frame after the end."""
+        return (self.rotary_period // 2 - 1) * self.hop_frames
+
+    @property
     def streams(self) -> bool:
         """Whether this network can work while the signal is still coming."""
         return self.look_ahead_frames != WHOLE_SIGNAL
@@ -233,9 +245,10 @@ class CausalConfig(_JsonConfig):
     def with_look_ahead(self, look_ahead_frames: int) -> Self:
         """The same network at another of its `look_aheads`. Raises ConfigError for any other."""
         known = self.look_aheads or (self.look_ahead_frames,)
+        names = ", ".join("all" if ahead == WHOLE_SIGNAL else str(ahead) for ahead in known)
         _require(
             look_ahead_frames in known,
-            f"the network knows look-aheads of {', '.join(map(str, known))}, not {look_ahead_frames!r:.40}",
+            f"the network knows look-aheads of {names}, not {look_ahead_frames!r:.40}",
         )
         return replace(self, look_ahead_frames=look_ahead_frames)
 

@@ -43,7 +43,19 @@ def chosen_device(name: str, cuda: Any = torch.cuda) -> str:
         return "cuda"
     if name == "auto":
         return "cpu"
-    raise DeviceError(
+    raise _no_cuda(trouble)
+
+
+def usable(name: str) -> torch.device:
+    """The device of that name. Raises DeviceError where it is a GPU and none can be used. Threads: any."""
+    device = torch.device(name)
+    if device.type == "cuda" and (trouble := cuda_trouble(torch.cuda)):
+        raise _no_cuda(trouble)
+    return device
+
+
+def _no_cuda(trouble: str) -> DeviceError:
+    return DeviceError(
         f"No CUDA device can be used here ({trouble}): choose --device cpu, or see `stembridge doctor`."
     )
 

@@ -16,8 +16,11 @@ class PrecisionError(ValueError):
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype that a name stands for; "auto" is float16 on a GPU, float32 elsewhere.
 
-    Raises PrecisionError for bf16 on a GPU that has none, or only emulates it. Threads: any.
+    Raises PrecisionError for other names, and for bf16 on a GPU that has none or only emulates it.
+    Threads: any.
     """
+    if precision not in ("auto", *DTYPES):
+        raise PrecisionError(f"no precision {precision!r:.40}: take auto, {', '.join(DTYPES)}")
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     asks_gpu = precision == "bf16" and device.type == "cuda"

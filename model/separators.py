@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
-from model.devices import device_errors
+from model.devices import device_errors, usable
 from model.graph import capture_hop
 from model.live_hop import LiveHop
 from model.precision import settle_arithmetic
@@ -42,7 +42,7 @@ class CausalSeparator:
         self.window_frames = self.hop_frames = config.hop_frames
         self.latency_frames = config.latency_frames
         self.stem_names = config.stem_names
-        self.device, self._graphs, self.streams = torch.device(device), graphs, streams
+        self.device, self._graphs, self.streams = usable(device), graphs, streams
         hop = (config.channels, config.hop_frames)
         with device_errors(self.device):
             self._stream = CausalStream(model.eval().to(self.device), streams=streams)

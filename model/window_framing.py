@@ -5,9 +5,6 @@ from typing import Self
 
 from model.config import CausalConfig, ConfigError, RoformerConfig
 
-LONGEST_WINDOW_S = 30
-"""Beyond what any model was trained on; attention grows with the square of it."""
-
 
 @dataclass(frozen=True)
 class WindowFraming:
@@ -40,10 +37,9 @@ class WindowFraming:
                 raise ConfigError(
                     f"a {name} of {frames} frames: take a multiple of the STFT hop of {stft_hop}"
                 )
-        if self.window_frames > LONGEST_WINDOW_S * config.sample_rate_hz:
-            raise ConfigError(
-                f"a window of {self.window_frames} frames: at most {LONGEST_WINDOW_S} s are of use"
-            )
+        longest = config.longest_window_frames
+        if self.window_frames > longest:
+            raise ConfigError(f"a window of {self.window_frames} frames: this model takes {longest} or less")
         if self.fade_frames > self.hop_frames:
             raise ConfigError(
                 f"a fade of {self.fade_frames} frames is longer than the hop of {self.hop_frames}; shorten it"

@@ -12,10 +12,10 @@ from torch import Tensor
 from model.causal import CausalBSRoformer
 from model.causal_stream import sanitised
 from model.config import ConfigError
-from model.devices import DeviceError, device_errors
+from model.devices import DeviceError, device_errors, usable
 from model.grouped_bands import group_bands
 from model.live_hop import LiveHop
-from model.precision import Precision, dtype_of, lower_products, settle_arithmetic
+from model.precision import Precision, PrecisionError, dtype_of, lower_products, settle_arithmetic
 from model.regions import compile_layers, run_compiled
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
@@ -53,17 +53,23 @@ class WindowedSeparator:
     ) -> None:
         config = network.config
         self.sample_rate_hz, self.stem_names = config.sample_rate_hz, config.stem_names
-        self.device, self._graphs, self.streams = torch.device(device), graphs, streams
+        self.device, self._graphs, self.streams = usable(device), graphs, streams
         self._framing = framing.check(config)
         self.hop_frames, self.fade_frames = framing.hop_frames, framing.fade_frames
         self.latency_frames = framing.latency_frames
         with device_errors(self.device):
             self._network = network.eval().to(self.device).requires_grad_(False)
-            lower_products(network, dtype_of(precision, self.device))
-            if isinstance(network, Roformer) and self.device.type == "cuda":
-                group_bands(network)
-                compile_layers(network)
+            if isinstance(network, CausalBSRoformer):
+                _require_float32(precision)
+            else:
+                self._lower(network, precision)
             self._allocate()
+
+    def _lower(self, network: Roformer, precision: Precision) -> None:
+        lower_products(network, dtype_of(precision, self.device))
+        if self.device.type == "cuda":
+            group_bands(network)
+            compile_layers(network)
 
     def _allocate(self) -> None:
         config = self._network.config
@@ -127,3 +133,8 @@ class WindowedSeparator:
         """Give the captured work back, and what `warm_up` froze."""
         self._hop.release()
         gc.unfreeze()
+
+
+def _require_float32(precision: Precision) -> None:
+    if precision not in ("auto", "fp32"):
+        raise PrecisionError(f"this network knows float32 alone, not {precision!r:.40}; take fp32")

@@ -42,7 +42,8 @@ class Recipe:
         _require(self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}")
         _require(0.0 <= self.dropout < 1.0, f"dropout must be from 0 to below 1, not {self.dropout}")
         _require(0.0 <= self.ema_decay < 1.0, f"EMA decay must be from 0 to below 1, not {self.ema_decay}")
-        _require(self.learning_rate > 0.0, f"learning rate must be above 0, not {self.learning_rate}")
+        rate = self.learning_rate
+        _require(0.0 < rate < math.inf, f"learning rate must be a number above 0, not {rate}")
         _require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
         _require(self.steps >= 0, f"steps must be at least 0, not {self.steps}")
         _require(0.1 <= self.item_s <= 60.0, f"items must last 0.1 to 60 seconds, not {self.item_s:g}")
@@ -72,7 +73,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
-"""By name. "published" is that of arXiv 2309.02612; its steps and batch follow the machine."""
+"""By name. "published" is that of arXiv 2309.02612, but for two things: its loss is taken relative to the
+mixture's level and weighs stems as "own" does (the paper has a network for each). Its steps and batch follow
+the machine."""
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -16,11 +16,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.catalogue import resolve
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
 from model.config import CausalConfig, ConfigError, RoformerConfig
-from model.header import read_header
+from model.header import header_of
 from model.training.recipe import TrainingError
 from model.training.songs import STEM_NAMES
 from model.training.state import TrainingState
@@ -35,7 +34,7 @@ def configuration_from(init: str, profile: CausalConfig | None) -> CausalConfig:
     Without a profile it is that of a causal `init`, and `live` for a published one. Raises TrainingError
     where the model cannot start one of ours; CatalogueError, CheckpointError.
     """
-    config, _ = read_header(resolve(init))
+    config, _ = header_of(init)
     if isinstance(config, RoformerConfig):
         _require_mappable(init, config)
         sizes = {name: getattr(config, name) for name in _SIZES}
@@ -69,7 +68,9 @@ def start_from(state: TrainingState, init: str) -> str:
     """
     network, _ = load_model(init)
     weights = network.state_dict()
-    if not isinstance(network, CausalBSRoformer):
+    if isinstance(network, CausalBSRoformer):
+        _settle(weights, network.config, state.model.config)
+    else:
         _require_mappable(init, network.config)
         weights = mapped(weights, network.config)
     own = state.model.state_dict()
@@ -79,6 +80,15 @@ def start_from(state: TrainingState, init: str) -> str:
     for model in (state.model, state.ema):
         model.load_state_dict(own | taken)
     return _said(init, taken, own)
+
+
+def _settle(weights: dict[str, Tensor], old: CausalConfig, new: CausalConfig) -> None:
+    """Where only one of several look-aheads is kept, what the network was told of it becomes a bias."""
+    if not old.look_aheads or new.look_aheads:
+        return
+    kept = new.look_ahead_frames if new.look_ahead_frames in old.look_aheads else old.look_ahead_frames
+    told = weights.pop("look_ahead")[old.look_aheads.index(kept)]
+    weights["features.levels.bias"] = weights["features.levels.bias"] + told
 
 
 def _said(init: str, taken: dict[str, Tensor], own: dict[str, Tensor]) -> str:

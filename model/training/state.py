@@ -64,6 +64,7 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
             "recipe": asdict(settings.recipe),
             "mix": asdict(settings.mix),
             "data": _data(settings),
+            "validate_every": settings.validate_every,
             "model": state.model.state_dict(),
             "ema": state.ema.state_dict(),
             "optimizer": state.optimizer.state_dict(),
@@ -109,7 +110,21 @@ def resumed(settings: TrainSettings) -> TrainSettings:
         audio_dir=_folder(data.get("audio_dir")),
         songs_dir=_folder(data.get("songs_dir")),
         bad_data=data.get("bad_data", settings.bad_data),
+        validate_every=saved.get("validate_every", settings.validate_every),
     )
+
+
+def changes(settings: TrainSettings) -> list[str]:
+    """Lines for what a resumed run does otherwise than its checkpoint was trained. Errors as `load_state`."""
+    before = resumed(settings)
+    pairs = [
+        (name, getattr(old, name), getattr(new, name))
+        for old, new in ((before.recipe, settings.recipe), (before.mix, settings.mix))
+        for name in asdict(new)
+    ]
+    data = _data(settings)
+    pairs += [(name, value, data[name]) for name, value in _data(before).items()]
+    return [f"resumed with another {name}: {new}, so far {old}" for name, old, new in pairs if old != new]
 
 
 def _folder(told: str | None) -> Path | None:
@@ -123,7 +138,8 @@ def load_state(settings: TrainSettings) -> TrainingState:
     for name, found in {"config": _config(saved), "seed": saved["seed"], "batch": saved["batch"]}.items():
         if found != wanted[name]:
             raise TrainingError(
-                f"{settings.checkpoint_path}: was trained with another {name} ({found}); use that one"
+                f"{settings.checkpoint_path}: was trained with another {name}"
+                f" ({_difference(found, wanted[name])}); use that one"
             )
     state = new_state(settings)
     state.model.load_state_dict(saved["model"])
@@ -133,6 +149,14 @@ def load_state(settings: TrainSettings) -> TrainingState:
         state.scaler.load_state_dict(saved["scaler"])
     state.step, state.smoothed_loss = saved["step"], saved["smoothed_loss"]
     return state
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    """What the checkpoint has; of configurations, where they differ."""
+    if not isinstance(found, CausalConfig):
+        return str(found)
+    asked, told = wanted.to_dict(), found.to_dict()
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value != asked[name])
 
 
 def _config(saved: dict[str, Any]) -> CausalConfig:

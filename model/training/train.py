@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from model.causal import CausalBSRoformer
+from model.config import WHOLE_SIGNAL
 from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches
@@ -20,7 +21,7 @@ from model.training.recipe import TrainingError, learning_rate_at
 from model.training.settings import TrainSettings, training_stream, validation_sources, validation_stream
 from model.training.sources import accepted
 from model.training.starting import start_from
-from model.training.state import TrainingState, load_state, new_state, save_state
+from model.training.state import TrainingState, changes, load_state, new_state, save_state
 from model.training.step import batch_loss, train_step
 
 
@@ -58,6 +59,8 @@ def train(
 def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) -> TrainingState:
     refuse(settings, ranks)
     state = load_state(settings) if settings.resume else new_state(settings)
+    for line in changes(settings) if settings.resume and ranks.leads else []:
+        note(line)
     if settings.init is not None:
         said = start_from(state, settings.init)
         if ranks.leads:
@@ -94,6 +97,13 @@ def refuse(settings: TrainSettings, ranks: Ranks) -> None:
         raise TrainingError("--init starts a new training, --resume goes on with one; give one of them")
     if settings.checkpoint_path.exists() and not settings.resume:
         raise TrainingError(f"{settings.checkpoint_path}: exists; resume it, or choose another folder")
+    config, longest = settings.config, settings.config.longest_window_frames
+    sees_all = WHOLE_SIGNAL in (*config.look_aheads, config.look_ahead_frames)
+    if sees_all and settings.item_frames > longest:
+        raise TrainingError(
+            f"items of {settings.recipe.item_s:g} s are too long to be seen whole;"
+            f" take at most {longest / config.sample_rate_hz:.1f} s"
+        )
     if settings.recipe.batch % ranks.size:
         raise TrainingError(
             f"a batch of {settings.recipe.batch} items cannot be shared by {ranks.size} processes;"
@@ -154,7 +164,8 @@ class _Clock:
 
 
 class Validation:
-    """The loss on the same few items every time. They are made when they are first needed."""
+    """The loss on the same few items every time, at the configuration's own look-ahead. They are made when
+    they are first needed."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings

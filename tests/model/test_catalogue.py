@@ -50,7 +50,7 @@ def parameters(entry: Entry, stems: int) -> int:
         ("studio@8", ("studio", 8)),
         ("a@b/m.safetensors@all", ("a@b/m.safetensors", WHOLE_SIGNAL)),
         ("a@b/m.safetensors", ("a@b/m.safetensors", None)),
-        ("@8", ("", 8)),
+        ("@8", ("@8", None)),
         ("studio@-1", ("studio@-1", None)),
         ("studio@123456", ("studio@123456", None)),
     ],

@@ -49,7 +49,7 @@ def test_a_look_ahead_is_chosen_with_the_name(tmp_path):
         for name, weight in dial.state_dict().items():
             assert torch.equal(network.state_dict()[name], weight), name
     for look in (load_model, header_of):
-        with pytest.raises(ConfigError, match="knows look-aheads of 0, 8, -1, not 4"):
+        with pytest.raises(ConfigError, match="knows look-aheads of 0, 8, all, not 4"):
             look(f"{path}@4")
 
 

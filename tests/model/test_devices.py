@@ -62,6 +62,24 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_auto_takes_the_cpu(case:
     assert chosen_device("auto", cuda) == chosen_device("cpu", cuda) == "cpu"
 
 
+def test_no_separator_is_made_for_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.devices.cuda_trouble", lambda _cuda: "no driver")
+    for make in (
+        lambda: CausalSeparator(random_model(), "cuda"),
+        lambda: WindowedSeparator(network_of(), FRAMING, "cuda"),
+    ):
+        with pytest.raises(DeviceError, match=r"No CUDA device .* \(no driver\): choose --device cpu"):
+            make()
+
+
+def test_no_other_precision_is_taken() -> None:
+    with pytest.raises(PrecisionError, match="no precision 'fp8': take auto, fp32, fp16, bf16"):
+        WindowedSeparator(network_of(), FRAMING, precision="fp8")
+    with pytest.raises(PrecisionError, match="knows float32 alone, not 'fp16'; take fp32"):
+        WindowedSeparator(ours(), FRAMING, precision="fp16")
+    assert WindowedSeparator(ours(), FRAMING, precision="fp32").latency_frames == FRAMING.latency_frames
+
+
 def test_a_sound_gpu_is_taken() -> None:
     assert cuda_trouble(machine(True)) == ""
     assert chosen_device("auto", machine(True)) == chosen_device("cuda", machine(True)) == "cuda"

@@ -19,7 +19,7 @@ from model.training.prefetch import batches
 from model.training.recipe import RECIPES, Recipe, TrainingError, learning_rate_at
 from model.training.settings import training_stream, validation_stream
 from model.training.sources import TrainingDataError
-from model.training.state import load_state, new_state, resumed, save_state
+from model.training.state import changes, load_state, new_state, resumed, save_state
 from model.training.step import batch_loss, look_ahead_of, train_step
 from model.training.train import train
 from tests.model.broken_items import NoItems, no_stream
@@ -111,9 +111,37 @@ def test_a_checkpoint_of_before_recipes_resumes(tmp_path):
 
 
 def test_resuming_finds_the_recipe_again(tmp_path):
-    ready = settings(tmp_path, loss="published", dropout=0.1, batch=4)
+    ready = settings(tmp_path, loss="published", dropout=0.1, batch=4, validate_every=7)
     save_state(new_state(ready), ready)
-    assert resumed(settings(tmp_path)).recipe == ready.recipe
+    found = resumed(settings(tmp_path))
+    assert (found.recipe, found.validate_every) == (ready.recipe, 7)
+    assert changes(found) == []
+
+
+def test_what_a_resumed_run_does_otherwise_is_said(tmp_path):
+    ready = settings(tmp_path)
+    save_state(new_state(ready), ready)
+    other = settings(tmp_path, steps=99, mix=dataclasses.replace(ready.mix, speech=0.0), bad_data="refuse")
+    assert changes(other) == [
+        f"resumed with another steps: 99, so far {ready.recipe.steps}",
+        f"resumed with another speech: 0.0, so far {ready.mix.speech}",
+        "resumed with another bad_data: refuse, so far skip",
+    ]
+
+
+def test_another_configuration_is_named_by_what_differs(tmp_path):
+    ready = settings(tmp_path)
+    save_state(new_state(ready), ready)
+    with pytest.raises(TrainingError, match=r"another config \(hop_frames 441\); use that one"):
+        load_state(settings(tmp_path, config=dataclasses.replace(SMALL_LIVE, hop_frames=294)))
+
+
+def test_items_that_cannot_be_seen_whole_are_refused_before_a_step(tmp_path):
+    dial = dataclasses.replace(SMALL_LIVE, look_aheads=(0, -1))
+    with pytest.raises(
+        TrainingError, match=r"items of 25 s are too long to be seen whole; take at most 10\.2 s"
+    ):
+        train(settings(tmp_path, config=dataclasses.replace(dial, rotary_period=2048), item_s=25.0))
 
 
 def test_workers_make_the_same_items_in_the_same_order(folder):
@@ -310,7 +338,14 @@ def test_published_recipe_is_the_published_one():
 
 @pytest.mark.parametrize(
     "change",
-    [{"precision": "fp8"}, {"dropout": 1.0}, {"batch": 0}, {"learning_rate": 0.0}, {"item_s": 0.01}],
+    [
+        {"precision": "fp8"},
+        {"dropout": 1.0},
+        {"batch": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": np.inf},
+        {"item_s": 0.01},
+    ],
 )
 def test_impossible_recipes_are_refused(change):
     with pytest.raises(TrainingError, match=next(iter(change)).replace("_", " ").replace("item s", "items")):

@@ -13,7 +13,7 @@ from model.training.recipe import TrainingError
 from model.training.starting import configuration_from, mapped, start_from
 from model.training.state import new_state, save_state
 from model.training.train import train
-from tests.model.builders import SMALL_LIVE, random_model
+from tests.model.builders import SMALL_LIVE, noise, random_model
 from tests.model.small_training import settings
 
 SMALL_PUBLISHED = RoformerConfig(dim=16, depth=2, heads=2, dim_head=8, stft_hop_frames=441)
@@ -56,6 +56,19 @@ def test_the_dial_says_what_is_fresh(tmp_path):
     fresh = state.model.state_dict().keys() - live.state_dict().keys()
     assert fresh
     assert f"fresh: parts of {next(iter(fresh)).split('.')[0]}" in start_from(state, path)
+
+
+@pytest.mark.parametrize(("named", "profile", "kept"), [("", "live", 0), ("", "studio", 8), ("@8", None, 8)])
+def test_one_look_ahead_of_a_dial_goes_on_as_it_was(tmp_path, named, profile, kept):
+    dial = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8)))
+    path = f"{saved(tmp_path, dial)}{named}"
+    config = configuration_from(path, TRAINABLE[profile] if profile else None)
+    assert config.look_ahead_frames == kept
+    state = new_state(settings(tmp_path, config=config))
+    start_from(state, path)
+    audio = torch.from_numpy(noise(2, 8 * 441)).unsqueeze(0)
+    with torch.no_grad():
+        torch.testing.assert_close(state.ema(audio), dial(audio, kept), rtol=0, atol=1e-6)
 
 
 def test_published_transformers_are_taken(tmp_path):

@@ -143,6 +143,8 @@ def test_what_looks_only_as_far_as_its_next_hop_may_be_asked_sooner() -> None:
     assert framing_for(config, "88200/882/441/441").latency_frames == 1764
     with pytest.raises(ConfigError, match="a look_ahead of 0 frames"):
         framing_for(config, "88200/882/0/441")
+    with pytest.raises(ConfigError, match="a window of 1102500 frames: this model takes 902727 or less"):
+        framing_for(config, "1102500/4410/4410/441")
 
 
 @pytest.mark.parametrize("architecture", ["bs", "mel"])
