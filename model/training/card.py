@@ -332,7 +332,7 @@ def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     news = [trained(training) for training in args.training]
     fresh = {framed_as(release.network.config): release for release in news}
-    releases = committed(args.weights, set(fresh)) | fresh
+    releases = dict(sorted((committed(args.weights, set(fresh)) | fresh).items()))
     if not releases:
         raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")
     with TemporaryDirectory() as cache:
