@@ -105,9 +105,8 @@ def at(network: CausalBSRoformer, look_ahead_frames: int) -> CausalBSRoformer:
 
 def points_of(network: CausalBSRoformer) -> list[Point]:
     """The network at each look-ahead that it was trained for, from the shortest latency to the whole song."""
-    config = network.config
     found = []
-    for frames in config.look_aheads or (config.look_ahead_frames,):
+    for frames in network.config.known_look_aheads:
         point = Point(WHOLE_SONG, at(network, frames))
         ms = point.latency_ms
         found.append(point if ms is None else replace(point, name=f"{ms:.0f} ms"))
@@ -116,8 +115,7 @@ def points_of(network: CausalBSRoformer) -> list[Point]:
 
 def windows_of(network: CausalBSRoformer) -> list[Point]:
     """The network, seeing everything, on sliding windows; none where it was not trained for that."""
-    config = network.config
-    if WHOLE_SIGNAL not in (*config.look_aheads, config.look_ahead_frames):
+    if WHOLE_SIGNAL not in network.config.known_look_aheads:
         return []
     unbounded = at(network, WHOLE_SIGNAL)
     framings = [(GPU_WINDOW_S, ahead) for ahead in LOOK_AHEADS_S]

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from model.catalogue import at_look_ahead, resolve
+from model.catalogue import look_ahead_suffix, resolve
 from model.config import CausalConfig, RoformerConfig
 from model.header import header_of
 from model.window_framing import framing_for
@@ -120,10 +120,7 @@ def signature_separator(rate_hz: int) -> SignatureSeparator:
 
 def from_anywhere(model: str) -> str:
     """The same model named so that a process in another folder finds it."""
-    if model == SIGNATURE:
-        return model
-    name, _ = at_look_ahead(model)
-    return f"{resolve(model).resolve()}{model.removeprefix(name)}"
+    return model if model == SIGNATURE else f"{resolve(model).resolve()}{look_ahead_suffix(model)}"
 
 
 def separator_options(model: str, execution: Execution) -> dict[str, Any]:

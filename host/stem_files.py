@@ -30,7 +30,7 @@ from host.renderers import Quality, Renderer, SeparateError, open_renderer
 from host.staging import staged
 from host.stems import stem_pieces
 from host.tags import read_tags, write_tags
-from model.catalogue import at_look_ahead, resolve
+from model.catalogue import look_ahead_suffix, resolve
 from model.header import header_of
 from model.pieces import Audio, shared
 
@@ -85,8 +85,7 @@ def model_hash(model: str) -> str:
     if model == SIGNATURE:
         return SIGNATURE
     header_of(model)
-    name, _ = at_look_ahead(model)
-    return f"sha256:{sha256_of(resolve(model))}{model.removeprefix(name)}"
+    return f"sha256:{sha256_of(resolve(model))}{look_ahead_suffix(model)}"
 
 
 def separate_file(

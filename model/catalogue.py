@@ -125,6 +125,11 @@ def at_look_ahead(model: str) -> tuple[str, int | None]:
     return name, WHOLE_SIGNAL if ahead == "all" else int(ahead)
 
 
+def look_ahead_suffix(model: str) -> str:
+    """The @FRAMES or @all of a name; empty where there is none."""
+    return model.removeprefix(at_look_ahead(model)[0])
+
+
 def resolve(model: str) -> Path:
     """The checkpoint of a model id, or of a path that ends in .safetensors, at whatever look-ahead.
 

@@ -238,13 +238,18 @@ class CausalConfig(_JsonConfig):
         return (self.rotary_period // 2 - 1) * self.hop_frames
 
     @property
+    def known_look_aheads(self) -> tuple[int, ...]:
+        """All that the network may be run at, its own among them."""
+        return self.look_aheads or (self.look_ahead_frames,)
+
+    @property
     def streams(self) -> bool:
         """Whether this network can work while the signal is still coming."""
         return self.look_ahead_frames != WHOLE_SIGNAL
 
     def with_look_ahead(self, look_ahead_frames: int) -> Self:
         """The same network at another of its `look_aheads`. Raises ConfigError for any other."""
-        known = self.look_aheads or (self.look_ahead_frames,)
+        known = self.known_look_aheads
         names = ", ".join("all" if ahead == WHOLE_SIGNAL else str(ahead) for ahead in known)
         _require(
             look_ahead_frames in known,

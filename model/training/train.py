@@ -98,8 +98,7 @@ def refuse(settings: TrainSettings, ranks: Ranks) -> None:
     if settings.checkpoint_path.exists() and not settings.resume:
         raise TrainingError(f"{settings.checkpoint_path}: exists; resume it, or choose another folder")
     config, longest = settings.config, settings.config.longest_window_frames
-    sees_all = WHOLE_SIGNAL in (*config.look_aheads, config.look_ahead_frames)
-    if sees_all and settings.item_frames > longest:
+    if WHOLE_SIGNAL in config.known_look_aheads and settings.item_frames > longest:
         raise TrainingError(
             f"items of {settings.recipe.item_s:g} s are too long to be seen whole;"
             f" take at most {longest / config.sample_rate_hz:.1f} s"
