@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from model.filters import RATE_HZ
-from model.training.bands import bass_patch, bass_sound, coloured, part_sound, placed, pumped
+from model.training.bands import bass_patch, bass_sound, coloured, part_sound, placed, pumped, swept
 from model.training.drums import sequence, synthetic_kit
 from model.training.score import Part, Score, compose
 from model.training.singing import random_syllable, random_voice, sing
@@ -56,6 +56,24 @@ def bass_line(rng: Rng, frames: int) -> Audio:
         above = _line(rng, bass_patch(rng), int(rng.integers(28, 45)), 0.7, frames)
         sound += levelled(above, -18.0 - rng.uniform(6, 22))
     return sound
+
+
+def played_line(rng: Rng, frames: int) -> Audio:
+    """A line of `other` by itself: a part of a song, or what a voice could have sung, played: [2, frames].
+
+    Only the sound tells the second from a voice, not its notes.
+    """
+    start_s, end_s = rng.uniform(0.0, 4.0), frames / RATE_HZ
+    score = compose(rng, start_s + end_s, sung=1.0)
+    part = Part("lead", score.melody)
+    if score.parts and rng.random() < 0.5:
+        part = score.parts[rng.integers(len(score.parts))]
+    early = [replace(note, start_s=note.start_s - start_s) for note in part.notes]
+    notes = [note for note in early if -note.length_s < note.start_s < end_s]
+    sound = coloured(rng, part_sound(rng, part.kind, notes, frames))
+    if rng.random() < 0.4:
+        sound = swept(rng, sound)
+    return reverberated(sound, room(rng, rng.uniform(0.3, 2.0)), rng.uniform(0.0, 0.3))
 
 
 def _line(rng: Rng, patch: Patch, root: int, density: float, frames: int) -> Audio:

@@ -162,13 +162,15 @@ def test_what_is_no_number_becomes_silence() -> None:
 
 
 def test_memory_does_not_grow_with_the_length() -> None:
+    size = 20_000  # large beside what Python itself keeps
+
     def peak(chunks):
         tracemalloc.start()
-        pieces = (np.ones((2, 20_000), np.float32) for _ in range(chunks))  # large beside what Python itself keeps
-        frames = sum(piece.shape[-1] for piece in separate_chunks(odd_arrays, msst_recipe(20_000, 4), pieces))
+        pieces = (np.ones((2, size), np.float32) for _ in range(chunks))
+        frames = sum(piece.shape[-1] for piece in separate_chunks(odd_arrays, msst_recipe(size, 4), pieces))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert frames == 20_000 * chunks
+        assert frames == size * chunks
         return most
 
     assert peak(100) < 1.2 * peak(10)
