@@ -19,7 +19,7 @@ from model.training.mix import DEFAULT_MIX, Mix, MixError
 from model.training.production import chopped, doubled, produced, tuned
 from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
-from model.training.songs import STEM_NAMES, bass_line, played_line, song
+from model.training.songs import STEM_NAMES, bass_line, played_line, song, sung_line
 from model.training.sources import Sources, StemSong
 from model.training.synth import (
     Audio,
@@ -41,7 +41,7 @@ FRESH_BASS = 0.6
 FRESH_OTHER = 0.5
 ROOM_FOR_BASS = 0.8
 TREATED_AGAIN = 0.4
-"""Of voices out of finished songs: there are few songs."""
+"""Of recorded and synthesised voices, which have effects already: there are few songs."""
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
@@ -275,10 +275,11 @@ class ItemStream:
         kind = draw(rng, self._mix.voices, self._voices)
         if kind in ("singing", "speech"):
             return self._with_effects(rng, self._phrases(rng, getattr(self.sources, kind)))
-        voice = self._song(rng, "synthetic").stems["vocals"]
-        if kind == "recorded":
+        if kind == "synthetic":
+            sound = sung_line(rng, self._frames)
+        else:
             voice = self._recorded_voices[rng.integers(len(self._recorded_voices))]
-        sound = self._audible(rng, voice, (-5.0, 5.0))
+            sound = self._audible(rng, voice, (-5.0, 5.0))
         return self._with_effects(rng, sound) if rng.random() < TREATED_AGAIN else sound
 
     def _phrases(self, rng: Rng, recordings: list[Pcm]) -> Audio:

@@ -35,6 +35,7 @@ from model.training.synth import (
 
 STEM_NAMES = ("vocals", "drums", "bass", "other")
 PUMPING = 0.25
+_LATEST_START_S = 4.0
 UNSEEN_SEED = 9_000_001
 """Seed of the synthesised test songs; no training may take it."""
 
@@ -63,17 +64,28 @@ def played_line(rng: Rng, frames: int) -> Audio:
 
     Only the sound tells the second from a voice, not its notes.
     """
-    start_s, end_s = rng.uniform(0.0, 4.0), frames / RATE_HZ
-    score = compose(rng, start_s + end_s, sung=1.0)
+    score = compose(rng, _LATEST_START_S + frames / RATE_HZ, sung=1.0)
     part = Part("lead", score.melody)
     if score.parts and rng.random() < 0.5:
         part = score.parts[rng.integers(len(score.parts))]
-    early = [replace(note, start_s=note.start_s - start_s) for note in part.notes]
-    notes = [note for note in early if -note.length_s < note.start_s < end_s]
+    notes = _notes_within(rng, part.notes, frames)
     sound = coloured(rng, part_sound(rng, part.kind, notes, frames))
     if rng.random() < 0.4:
         sound = swept(rng, sound)
     return reverberated(sound, room(rng, rng.uniform(0.3, 2.0)), rng.uniform(0.0, 0.3))
+
+
+def sung_line(rng: Rng, frames: int) -> Audio:
+    """Some of a melody, sung by a singer drawn afresh: [2, frames]."""
+    score = compose(rng, _LATEST_START_S + frames / RATE_HZ, sung=1.0)
+    return vocals(rng, _notes_within(rng, score.melody, frames), frames)
+
+
+def _notes_within(rng: Rng, notes: list[Note], frames: int) -> list[Note]:
+    """Those that sound in `frames` frames from a random start, timed from there."""
+    start_s = rng.uniform(0.0, _LATEST_START_S)
+    timed = [replace(note, start_s=note.start_s - start_s) for note in notes]
+    return [note for note in timed if -note.length_s < note.start_s < frames / RATE_HZ - 0.05]
 
 
 def _line(rng: Rng, patch: Patch, root: int, density: float, frames: int) -> Audio:
