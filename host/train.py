@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,9 +100,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 def train(threads: int, as_json: bool, **chosen: Any) -> None:
     """Train a causal band-split RoFormer; the result is OUT/model.safetensors.
 
-    Without --audio and --songs it learns from songs that stembridge synthesises itself. An interrupted run
-    keeps its checkpoint; --resume goes on as if nothing had happened. OUT/curve.png shows loss and
-    validation, `tensorboard --logdir OUT/logs` the same as it happens (with the extra `train` installed).
+    Without --audio and --songs it learns from songs that stembridge synthesises itself. A run stopped by
+    Ctrl-C or SIGTERM keeps its checkpoint; --resume goes on as if nothing had happened. OUT/curve.png shows
+    loss and validation, `tensorboard --logdir OUT/logs` the same as it happens (with the extra `train`
+    installed).
 
     Under torchrun every process takes its part of each batch; OUT is one folder that all see.
 
@@ -122,6 +124,7 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     settings = train_settings(chosen)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the checkpoint is written
     with _Bar(settings.recipe.steps) as bar, TrainingLog(settings.out_dir, bar.note) as log:
 
         def report(progress: Any) -> None:

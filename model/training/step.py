@@ -18,6 +18,7 @@ from model.training.recipe import Recipe, TrainingError, learning_rate_at
 from model.training.settings import TrainSettings
 from model.training.state import TrainingState
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 ALONE = Ranks(0, 1, "cpu")
 _LEAST_SCALE = 2.0**-10  # of FP16 gradients: where even this overflows, it is not for want of range
 
@@ -47,18 +48,19 @@ def train_step(state: TrainingState, batch: Batch, settings: TrainSettings, rank
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block is through: half an update must not be saved."""
-    if threading.current_thread() is not threading.main_thread():  # only there does Ctrl-C arrive
+    """Let Ctrl-C and SIGTERM wait until the block is through: half an update must not be saved."""
+    if threading.current_thread() is not threading.main_thread():  # only there do signals arrive
         yield
         return
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    waiting: list[int] = []
+    before = {number: signal.signal(number, lambda late, _: waiting.append(late)) for number in _STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupts:
-        raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in waiting:
+        signal.raise_signal(late)
 
 
 def look_ahead_of(settings: TrainSettings, step: int) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -53,11 +55,12 @@ def train(
     Raises TrainingError, TrainingDataError, CheckpointError. Threads: one run at a time.
     """
     with ranks_of_run(settings.device) as ranks:
-        return _train(replace(settings, device=ranks.device), ranks, report, note)
+        refuse(settings, ranks)
+        with held(settings.out_dir) if ranks.leads else nullcontext():
+            return _train(replace(settings, device=ranks.device), ranks, report, note)
 
 
 def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) -> TrainingState:
-    refuse(settings, ranks)
     state = load_state(settings) if settings.resume else new_state(settings)
     for line in changes(settings) if settings.resume and ranks.leads else []:
         note(line)
@@ -78,6 +81,20 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
         if ranks.leads:
             save_state(state, settings)
     return state
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder; a process that dies lets go of it. Raises TrainingError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "training.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: another training writes there; stop it or choose another"
+            ) from error
+        yield
 
 
 def validation_remarks(settings: TrainSettings) -> list[str]:

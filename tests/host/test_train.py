@@ -3,6 +3,10 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +79,26 @@ def test_songs_that_cannot_be_used_are_named_and_skipped_or_refused(tmp_path: Pa
     assert refused.stderr.splitlines()[:2] == expected
     assert "three: has no bass; not used (and 1 more)" in refused.stderr.splitlines()[2]
     assert not (tmp_path / "b" / "training.pt").exists()
+
+
+def test_a_terminated_run_keeps_its_checkpoint_and_no_second_one_may_write_there(
+    tmp_path: Path, songs: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "host", "train", "--out", str(out), "--songs", str(songs)]
+    command += ["--items", "published", *SMALL, "--steps", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as running:
+        deadline = time.monotonic() + 120.0
+        while not (out / "history.csv").exists() or len(table(out)) < 2:
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        second = run("--out", str(out), "--songs", str(songs), "--items", "published")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 130
+    assert second.exit_code == 2
+    assert "another training writes there; stop it or choose another" in second.stderr
+    assert torch.load(out / "training.pt", weights_only=True)["step"] >= 2
+    assert run("--out", str(out), "--resume", "--minutes", "0").exit_code == 0
 
 
 def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
