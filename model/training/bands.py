@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from model.filters import RATE_HZ, filtered
-from model.training.spectra import HOP_FRAMES, WINDOW_FRAMES, sound_of, spectra_of
 from model.training.synth import (
     Audio,
     Note,
@@ -195,19 +194,6 @@ def coloured(rng: Rng, sound: Audio) -> Audio:
         if rng.random() < 0.12:
             sound = effect(rng, sound)
     return sound
-
-
-def swept(rng: Rng, sound: Audio) -> Audio:
-    """Sound [2, frames] through a synthesiser's resonant low-pass that swings, or falls again and again."""
-    spectra = spectra_of(sound)
-    t = np.arange(spectra.shape[-2]) * HOP_FRAMES / RATE_HZ
-    phase = (10.0 ** rng.uniform(-1.0, 0.9) * t + rng.random()) % 1.0
-    curve = 0.5 - 0.5 * np.cos(2 * np.pi * phase) if rng.random() < 0.5 else np.exp(-4.0 * phase)
-    cutoff_hz = 10.0 ** (rng.uniform(2.2, 3.0) + rng.uniform(0.3, 1.3) * curve)
-    ratio = np.fft.rfftfreq(WINDOW_FRAMES, 1.0 / RATE_HZ) / cutoff_hz[:, None]
-    resonance = 10.0 ** rng.uniform(-0.15, 0.9)
-    gains = ((1.0 - ratio**2) ** 2 + (ratio / resonance) ** 2) ** -0.5
-    return sound_of((spectra * gains).astype(np.complex64), sound.shape[-1])
 
 
 def placed(rng: Rng, sound: Audio) -> Audio:

@@ -16,10 +16,10 @@ from model.filters import RATE_HZ, filtered
 from model.training.bands import placed
 from model.training.mastering import mastered
 from model.training.mix import DEFAULT_MIX, Mix, MixError
-from model.training.production import chopped, doubled, produced, tuned
+from model.training.production import chopped, doubled, produced
 from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
-from model.training.songs import STEM_NAMES, bass_line, played_line, song, sung_line
+from model.training.songs import STEM_NAMES, bass_line, song
 from model.training.sources import Sources, StemSong
 from model.training.synth import (
     Audio,
@@ -38,15 +38,11 @@ GENERATOR_VERSION = 2
 
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.6
-FRESH_OTHER = 0.5
 ROOM_FOR_BASS = 0.8
-TREATED_AGAIN = 0.4
-"""Of recorded and synthesised voices, which have effects already: there are few songs."""
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
-TUNED_VOICE = 0.2
-CHOPPED_VOICE = 0.2
+CHOPPED_VOICE = 0.15
 LONG_ROOM = 0.2
 FAR_PITCH = 0.3
 PLACED_OTHER = 0.3
@@ -233,8 +229,6 @@ class ItemStream:
             source = one_song or self._source_with(rng, name, kind)
             if name == "bass" and rng.random() < FRESH_BASS:
                 sound = bass_line(rng, self._frames)
-            elif name == "other" and rng.random() < FRESH_OTHER:
-                sound = self._played(rng)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
             if name == "other" and rng.random() < PLACED_OTHER:
@@ -243,13 +237,6 @@ class ItemStream:
         if lives_below_60_hz(stems[2]) and rng.random() < ROOM_FOR_BASS:
             stems[1] = without_lows(rng, stems[1])
         return stems
-
-    def _played(self, rng: Rng) -> Audio:
-        """One to three lines on instruments drawn afresh: a pool of songs has too few of them."""
-        sound = np.zeros((2, self._frames), dtype=np.float32)
-        for _ in range(int(rng.integers(1, 4))):
-            sound += levelled(played_line(rng, self._frames), -20.0 - rng.uniform(0, 12))
-        return sound
 
     def _source_with(self, rng: Rng, name: str, kind: str) -> StemSong:
         """A song whose stem `name` is surely clean: without bass, `other` may hold the bass."""
@@ -273,14 +260,11 @@ class ItemStream:
 
     def _voice(self, rng: Rng) -> Audio:
         kind = draw(rng, self._mix.voices, self._voices)
-        if kind in ("singing", "speech"):
-            return self._with_effects(rng, self._phrases(rng, getattr(self.sources, kind)))
+        if kind == "recorded":
+            return self._audible(rng, self._recorded_voices[rng.integers(len(self._recorded_voices))])
         if kind == "synthetic":
-            sound = sung_line(rng, self._frames)
-        else:
-            voice = self._recorded_voices[rng.integers(len(self._recorded_voices))]
-            sound = self._audible(rng, voice, (-5.0, 5.0))
-        return self._with_effects(rng, sound) if rng.random() < TREATED_AGAIN else sound
+            return self._audible(rng, self._song(rng, "synthetic").stems["vocals"])
+        return self._with_effects(rng, self._phrases(rng, getattr(self.sources, kind)))
 
     def _phrases(self, rng: Rng, recordings: list[Pcm]) -> Audio:
         """Recordings one after another with gaps, longer ones likelier; sometimes layered."""
@@ -298,8 +282,6 @@ class ItemStream:
         return sound
 
     def _with_effects(self, rng: Rng, sound: Audio) -> Audio:
-        if rng.random() < TUNED_VOICE:
-            sound = tuned(rng, sound)
         if rng.random() < CHOPPED_VOICE:
             sound = chopped(rng, sound)
         if rng.random() < PRODUCED_VOICE:
@@ -310,5 +292,5 @@ class ItemStream:
             sound = np.repeat(sound.mean(axis=0, keepdims=True), 2, axis=0)
         if rng.random() < 0.55:
             seconds = rng.uniform(2.0, 5.0) if rng.random() < LONG_ROOM else rng.uniform(0.3, 1.6)
-            sound = reverberated(sound, room(rng, seconds), 10.0 ** rng.uniform(-1.5, 0.2))
+            sound = reverberated(sound, room(rng, seconds), rng.uniform(0.03, 0.5))
         return sound

@@ -23,9 +23,9 @@ class Mix:
     recorded: float = 0.30
     sequenced: float = 0.26
     synthetic: float = 0.16
-    singing: float = 0.60
-    recorded_voice: float = 0.20
-    synthetic_voice: float = 0.15
+    singing: float = 0.68
+    recorded_voice: float = 0.19
+    synthetic_voice: float = 0.08
     speech: float = 0.05
     without_vocals: float = 0.15
     vocals_alone: float = 0.04

@@ -1,12 +1,10 @@
-"""What producers do to a voice: drive, echoes, hard tuning, chops, harmonies by vocoder. A voice it stays."""
+"""What producers do to a voice: drive, telephone bands, echoes, harmonies by vocoder. A voice it stays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from model.filters import RATE_HZ, band
 from model.training.spectra import sound_of, spectra_of
@@ -24,9 +22,6 @@ from model.training.synth import (
 )
 
 _BANDS = 28
-_KEYS = (-12.0, -7.0, -5.0, -4.0, -2.0, 0.0, 0.0, 2.0, 3.0, 4.0, 5.0, 7.0, 12.0)
-_SCALES = ((0.0, 2.0, 4.0, 5.0, 7.0, 9.0, 11.0), (0.0, 3.0, 5.0, 7.0, 10.0), (0.0, 7.0), (0.0,))
-_PITCH_WINDOW, _PITCH_HOP = 2048, 512
 
 
 def vocoded(rng: Rng, voice: Audio) -> Audio:
@@ -87,61 +82,19 @@ def doubled(rng: Rng, voice: Audio) -> Audio:
 
 
 def chopped(rng: Rng, voice: Audio) -> Audio:
-    """A few slices of the voice, played again and again on a grid, often as a melody, as in dance music."""
+    """A few slices of the voice, played again and again on a grid, as in dance music."""
     frames, step = voice.shape[-1], int(rng.uniform(0.08, 0.4) * RATE_HZ)
     loud = np.flatnonzero(np.abs(voice).max(axis=0) > 0.2 * np.abs(voice).max())
     if len(loud) == 0:
         return voice
     starts = rng.choice(loud, int(rng.integers(1, 4)))
-    keys = np.array([0.0]) if rng.random() < 0.4 else rng.uniform(-5, 5) + rng.choice(_KEYS, 4)
     chops, at = np.zeros_like(voice), int(rng.integers(step))
     while at < frames:
         start, length = int(rng.choice(starts)), int(step * rng.choice([1, 1, 2]) * rng.uniform(0.5, 1.0))
         if rng.random() < 0.75:
-            add_at(chops, at, softened(_at_key(voice[:, start:], float(rng.choice(keys)), length)))
+            add_at(chops, at, softened(voice[:, start : start + length]))
         at += step * int(rng.choice([1, 1, 2, 4]))
     return chops
-
-
-def _at_key(voice: Audio, semitones: float, frames: int) -> Audio:
-    """The first frames of a voice as a sampler plays them on another key; fewer where it ends."""
-    ratio = 2.0 ** (semitones / 12.0)
-    at = np.arange(min(frames, int(voice.shape[-1] / ratio))) * ratio
-    grid = np.arange(voice.shape[-1])
-    return np.stack([np.interp(at, grid, channel) for channel in voice]).astype(np.float32)
-
-
-def tuned(rng: Rng, voice: Audio) -> Audio:
-    """Hard-tuned: every note flat on a scale, or all of them on one pitch, as a played instrument would be.
-
-    The tape runs faster or slower by what the pitch is off, and what it falls short of at the end is silence.
-    """
-    mono, frames = voice.mean(axis=0), voice.shape[-1]
-    pitch = _pitches(mono)
-    root, scale = rng.uniform(0.0, 12.0), np.array(_SCALES[rng.integers(len(_SCALES))])
-    ladder = root + np.add.outer(12.0 * np.arange(-1, 11), scale).ravel()
-    nearest = ladder[np.abs(pitch[:, None] - ladder).argmin(axis=1)]
-    ratio = 2.0 ** (np.where(np.isnan(pitch), 0.0, np.clip(nearest - pitch, -6.0, 6.0)) / 12.0)
-    places = np.empty(frames // _PITCH_HOP + 2)
-    places[0] = 0.0
-    for hop in range(1, len(places)):
-        here = min(max(0, round((places[hop - 1] - _PITCH_WINDOW / 2) / _PITCH_HOP)), len(ratio) - 1)
-        places[hop] = places[hop - 1] + _PITCH_HOP * ratio[here]
-    grid = np.arange(frames)
-    at = np.interp(grid, _PITCH_HOP * np.arange(len(places)), places)
-    return np.stack([np.interp(at, grid, channel, right=0.0) for channel in voice]).astype(np.float32)
-
-
-def _pitches(mono: Audio) -> NDArray[np.float64]:
-    """MIDI pitch per hop by the highest peak of the autocorrelation from 80 to 800 Hz; NaN where unvoiced."""
-    padded = np.pad(mono, (0, max(0, _PITCH_WINDOW - len(mono))))
-    windows = sliding_window_view(padded, _PITCH_WINDOW)[::_PITCH_HOP]
-    power = np.abs(np.fft.rfft(windows * np.hanning(_PITCH_WINDOW), 2 * _PITCH_WINDOW)) ** 2
-    likeness = np.fft.irfft(power)
-    shortest, longest = RATE_HZ // 800, RATE_HZ // 80
-    lags = shortest + likeness[:, shortest:longest].argmax(axis=1)
-    voiced = likeness[np.arange(len(lags)), lags] > 0.4 * likeness[:, 0] + 1e-9
-    return np.where(voiced, 69.0 + 12.0 * np.log2(RATE_HZ / lags / 440.0), np.nan)
 
 
 def softened(sound: Audio) -> Audio:
@@ -155,7 +108,7 @@ def _squashed(rng: Rng, voice: Audio) -> Audio:
 
 
 TREATMENTS: tuple[Callable[[Rng, Audio], Audio], ...] = (
-    vocoded, tuned, _harmonised, _telephone, _driven, _echoed, _widened, _squashed
+    vocoded, _harmonised, _telephone, _driven, _echoed, _widened, _squashed
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from model.filters import RATE_HZ
-from model.training.bands import bass_patch, bass_sound, coloured, part_sound, placed, pumped, swept
+from model.training.bands import bass_patch, bass_sound, coloured, part_sound, placed, pumped
 from model.training.drums import sequence, synthetic_kit
 from model.training.score import Part, Score, compose
 from model.training.singing import random_syllable, random_voice, sing
@@ -35,7 +35,6 @@ from model.training.synth import (
 
 STEM_NAMES = ("vocals", "drums", "bass", "other")
 PUMPING = 0.25
-_LATEST_START_S = 4.0
 UNSEEN_SEED = 9_000_001
 """Seed of the synthesised test songs; no training may take it."""
 
@@ -57,35 +56,6 @@ def bass_line(rng: Rng, frames: int) -> Audio:
         above = _line(rng, bass_patch(rng), int(rng.integers(28, 45)), 0.7, frames)
         sound += levelled(above, -18.0 - rng.uniform(6, 22))
     return sound
-
-
-def played_line(rng: Rng, frames: int) -> Audio:
-    """A line of `other` by itself: a part of a song, or what a voice could have sung, played: [2, frames].
-
-    Only the sound tells the second from a voice, not its notes.
-    """
-    score = compose(rng, _LATEST_START_S + frames / RATE_HZ, sung=1.0)
-    part = Part("lead", score.melody)
-    if score.parts and rng.random() < 0.5:
-        part = score.parts[rng.integers(len(score.parts))]
-    notes = _notes_within(rng, part.notes, frames)
-    sound = coloured(rng, part_sound(rng, part.kind, notes, frames))
-    if rng.random() < 0.4:
-        sound = swept(rng, sound)
-    return reverberated(sound, room(rng, rng.uniform(0.3, 2.0)), rng.uniform(0.0, 0.3))
-
-
-def sung_line(rng: Rng, frames: int) -> Audio:
-    """Some of a melody, sung by a singer drawn afresh: [2, frames]."""
-    score = compose(rng, _LATEST_START_S + frames / RATE_HZ, sung=1.0)
-    return vocals(rng, _notes_within(rng, score.melody, frames), frames)
-
-
-def _notes_within(rng: Rng, notes: list[Note], frames: int) -> list[Note]:
-    """Those that sound in `frames` frames from a random start, timed from there."""
-    start_s = rng.uniform(0.0, _LATEST_START_S)
-    timed = [replace(note, start_s=note.start_s - start_s) for note in notes]
-    return [note for note in timed if -note.length_s < note.start_s < frames / RATE_HZ - 0.05]
 
 
 def _line(rng: Rng, patch: Patch, root: int, density: float, frames: int) -> Audio:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.training.production import TREATMENTS, chopped, doubled, produced, tuned, vocoded
+from model.training.production import TREATMENTS, doubled, produced, vocoded
 
 FRAMES = 3 * 11025
 
@@ -45,39 +45,3 @@ def test_produced_is_the_same_for_a_seed_and_keeps_silence():
     first, second, other = (produced(np.random.default_rng(seed), voice()) for seed in (3, 3, 4))
     assert np.array_equal(first, second) and not np.array_equal(first, other)
     assert not produced(np.random.default_rng(0), np.zeros((2, 8192), np.float32)).any()
-
-
-def glissando():
-    """A voice-like tone that swings by 0.8 semitones around 220 Hz, in the middle of each second."""
-    t = np.arange(3 * 44_100) / 44_100
-    phase = np.cumsum(220.0 * 2.0 ** (0.8 * np.sin(2 * np.pi * 0.7 * t) / 12.0)) / 44_100
-    tone = sum(np.sin(2 * np.pi * k * phase) / k for k in range(1, 12))
-    return np.tile(0.1 * tone, (2, 1)).astype(np.float32)
-
-
-def glide_cents(mono):
-    """How far the strongest frequency moves from one window of 93 ms to the next, in cents: the median."""
-    windows = mono[: 24 * 4096].reshape(-1, 4096) * np.hanning(4096)
-    bins = np.abs(np.fft.rfft(windows, 1 << 16))[:, : (1 << 16) * 400 // 44_100].argmax(axis=1)
-    return float(np.median(np.abs(np.diff(1200.0 * np.log2(bins)))))
-
-
-def test_hard_tuning_flattens_every_note():
-    voice = glissando()
-    assert glide_cents(voice[0]) > 15.0
-    assert all(glide_cents(tuned(np.random.default_rng(seed), voice)[0]) < 6.0 for seed in range(10))
-
-
-def test_hard_tuning_leaves_what_has_no_pitch():
-    breath = np.random.default_rng(0).standard_normal((2, 20_000)).astype(np.float32)
-    assert np.allclose(tuned(np.random.default_rng(1), breath), breath, atol=1e-4)
-    assert tuned(np.random.default_rng(1), breath[:, :100]).shape == (2, 100)
-
-
-def test_some_chops_are_played_as_a_melody_and_others_as_they_were_sung():
-    def keys_in(seed):
-        chops = chopped(np.random.default_rng(seed), glissando())[0]
-        power = np.abs(np.fft.rfft(chops)) ** 2
-        return power[: 3 * 160].sum() + power[3 * 300 : 3 * 400].sum() > 0.05 * power[: 3 * 400].sum()
-
-    assert {keys_in(seed) for seed in range(12)} == {True, False}

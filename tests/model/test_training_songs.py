@@ -9,7 +9,7 @@ from pedalboard.io import AudioFile
 from model.filters import RATE_HZ
 from model.training.demo import demo_song
 from model.training.singing import Syllable, Voice, random_voice, sing
-from model.training.songs import STEM_NAMES, played_line, song, sung_line
+from model.training.songs import STEM_NAMES, song
 from model.training.synth import Note, hz_of
 
 DEMO = Path(__file__).parents[2] / "host" / "assets" / "demo"
@@ -40,15 +40,6 @@ def test_song_has_four_stereo_stems_under_the_ceiling():
     assert stems.dtype == np.float32
     assert np.isfinite(stems).all()
     assert np.abs(stems.sum(axis=0)).max() <= 10 ** (-1 / 20) + 1e-6
-
-
-@pytest.mark.parametrize("line_of", [played_line, sung_line])
-def test_lines_follow_the_seed_and_are_seldom_silent(line_of):
-    lines = [line_of(np.random.default_rng(seed), RATE_HZ) for seed in range(8)]
-    assert all(line.shape == (2, RATE_HZ) and line.dtype == np.float32 for line in lines)
-    assert all(np.isfinite(line).all() for line in lines)
-    assert np.array_equal(lines[3], line_of(np.random.default_rng(3), RATE_HZ))
-    assert sum(bool(line.any()) for line in lines) >= 6
 
 
 def test_bass_is_low_and_drums_have_lows_and_highs():
