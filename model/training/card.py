@@ -63,7 +63,8 @@ rooms; after 9250 the bass weighs more in the loss. A fresh run has all this fro
 _DIAL = """Trained for {steps} steps ({hours:.1f} hours of mixed audio) with `stembridge train --profile dial --init live` on two CPU cores, the
 look-ahead drawn for every batch from 0, 2, 4, 8, 16 frames and all. Between steps 458 and 2200 voices were 3 dB softer; that was taken back after
 songs had been scored. At look-ahead 0 this network hears 20 ms as `live` does, and was better than it on phrases but worse on the two real songs;
-so `live` is still the first version."""  # noqa: E501
+so `live` is still the first version. Then its masks were made softer, after looking at the real songs: what goes into their softmax (weights and
+biases of `masks.outputs`) was divided by 1.5."""  # noqa: E501
 
 _STAGE = (
     "Trained for {steps} steps ({hours:.1f} hours of mixed audio) with"
