@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import math
 import time
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from model.causal import CausalBSRoformer
 from model.config import WHOLE_SIGNAL
@@ -87,13 +87,11 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
 def held(folder: Path) -> Iterator[None]:
     """Keep a second training out of a folder; a process that dies lets go of it. Raises TrainingError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "training.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrainingError(
-                f"{folder}: another training writes there; stop it or choose another"
-            ) from error
+    try:
+        lock = FileLock(folder / "training.lock").acquire(blocking=False)
+    except Timeout as error:
+        raise TrainingError(f"{folder}: another training writes there; stop it or choose another") from error
+    with lock:
         yield
 
 
