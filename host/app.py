@@ -22,7 +22,7 @@ from host.plugins import Chain, Chains, load_chains
 from host.portaudio import DeviceError, engine_callback
 from host.registry import Registry
 from host.settings import EngineSettings, LiveSettings
-from host.supervisor import Child, ChildSpec, Lifecycle, Supervisor
+from host.supervisor import START_S, Child, ChildSpec, Lifecycle, Supervisor
 from streaming.callback import Engine
 from streaming.framing import ms_to_frames
 from streaming.health import BLOCK_MAX, BLOCK_MIN, BLOCKS, CONTROL, EPOCH, PLUGINS, SEPARATOR, SILENT
@@ -34,7 +34,7 @@ from streaming.snapshot import PLAN
 CHANNELS = 2
 CAPACITY_S = 4.0
 FADE_WAIT_S = 0.5
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 2 * START_S
 PROBE_BLOCKS = 20
 
 OnEvent = Callable[..., None]
@@ -165,6 +165,7 @@ class Bridge:
             (json.dumps(options),),
             {"session": self.session.name},
             lambda: health.seconds_since_beat(role),
+            self.facts.hop_frames / self.rate_hz,
         )
         return Child(spec, self._child_state, self._child_message)
 
@@ -181,7 +182,7 @@ class Bridge:
             self.values[message["path"]] = message["value"]
         elif message["event"] == "ready" and "values" in message:
             self.values.update(message["values"])
-        elif message["event"] in ("refused", "failed"):
+        elif message["event"] in ("refused", "failed", "compromise"):
             self._on_event(message.pop("event"), name=name, **message)
 
     def start_children(self) -> None:

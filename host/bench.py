@@ -82,13 +82,17 @@ def bench(
     if plot:
         writable_folder(plot.parent)
     rows = in_order(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
-    if plot:
-        picture(rows).savefig(plot, format="png")
     facts = machine()
     if as_json:
         command = shlex.join(["stembridge", *sys.argv[1:]])
         click.echo(json.dumps({"machine": facts, "command": command, "rows": [asdict(row) for row in rows]}))
-        return
+    else:
+        _print(facts, rows)
+    if plot:
+        picture(rows).savefig(plot, format="png")
+
+
+def _print(facts: dict[str, object], rows: Sequence[Row]) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES, highlight=False)
     console.print(f"{facts['processor']}; GPU: {facts['gpu'] or 'none'}; {facts['system']}")
     console.print(as_table(rows))
@@ -101,13 +105,13 @@ def _present() -> tuple[str, ...]:
 
 
 def _measured(todo: Sequence[Task]) -> Iterator[Row]:
-    """Rows of every task; an expected failure is one too."""
+    """Rows of every task; a failure is one too."""
     with file_bars() as open_bar:
         for title, measure in todo:
             advance = open_bar(title)
             try:
                 yield from measure()
-            except (ValueError, RuntimeError, OSError) as error:
+            except Exception as error:  # of a peer's making too: what was measured so far must not be lost
                 yield Row(title, "not measured", trouble=one_line(error)[:160])
             advance(1.0)
 

@@ -196,7 +196,7 @@ def event_printer(console: Console) -> Callable[..., None]:
             running.add(fields["name"])
         elif event == "child" and fields["name"] in running and fields["detail"]:
             console.print(f"The {fields['name']} process {fields['detail']}; it is started again.")
-        elif event == "failed":
+        elif event in ("failed", "compromise"):
             console.print(fields["reason"])
 
     return on_event

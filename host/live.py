@@ -191,7 +191,8 @@ class Display:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
             return
-        text = event_text(event, fields) if self._is_live else ""  # before, the error itself says it all
+        # A start that fails says it all in its error.
+        text = event_text(event, fields) if self._is_live or event == "compromise" else ""
         if text and self._console.is_terminal:
             self._news = text
         elif text:
@@ -255,6 +256,8 @@ def event_text(event: str, fields: dict[str, Any]) -> str:
         return f"Ended: {fields['hops']} hops, {fields['late_hops']} late, {fields['xruns']} xruns."
     if event == "child" and fields["detail"]:
         return f"The {fields['name']} process {fields['detail']}; {fields['state']}."
+    if event == "compromise":
+        return f"Note: {fields['reason']}."
     if event == "restarted":
         return f"The {fields['name']} process is back."
     if event == "device":

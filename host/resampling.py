@@ -152,7 +152,9 @@ class ResampledSeparator:
         self._finished = np.zeros((stems, channels, hop), np.float32)
 
     def warm_up(self) -> None:
+        """The separator's; its windows may be shorter afterwards."""
         self._separator.warm_up()
+        self._window = np.zeros((len(self._window), self._separator.window_frames), np.float32)
 
     def reset(self) -> None:
         for part in (self._separator, self._to_model, self._to_device, self._overlap_add):

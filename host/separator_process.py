@@ -1,7 +1,7 @@
 """The process in which the model works: the dry timeline in, the raw stem timelines out.
 
 Run as `python -m host.separator_process JSON` with `host.models.separator_options`; stdin's first line names
-the session, its end ends the process. Prints the events `ready` and `error` (reason).
+the session, its end ends the process. Prints the events `compromise` (reason), `ready` and `error` (reason).
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import warnings
 
 from host.child import Message, emit, raise_priority, read_messages, run_child
+from host.hop_times import hop_step, timed
 from host.models import SIGNATURE, Execution, open_separator
+from model.compromise import Compromise
+from streaming.separator import Separator
 from streaming.session import Session
 from streaming.worker import PATIENCE_HOPS, HopWorker, compile_loop, run
 
 CATCH_UP_HOPS = 8
+SLOWEST_S = 1.0
+"""How long a hop may take, if it is itself no longer: half of what counts as hung."""
 
 
 def patience_frames(session: Session) -> int:
@@ -37,7 +43,7 @@ def separate(session: Session, options: Message) -> None:
     read_messages(lambda message: None, left.set, sys.stdin)
     execution = Execution(**options["execution"])
     stage = open_separator(options["model"], session.spec.sample_rate_hz, execution)
-    stage.warm_up()
+    warm_up(stage)
     compile_loop()
     raise_priority()
     worker = HopWorker(
@@ -46,6 +52,22 @@ def separate(session: Session, options: Message) -> None:
     emit("ready")
     run([worker], session.wake_separator, left.is_set, session.wake_plugins.post)
     stage.close()
+
+
+def warm_up(stage: Separator) -> None:
+    """Make the stage ready and say what it did without. Errors: RuntimeError where it is far too slow."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stage.warm_up()
+    for warning in said:
+        if issubclass(warning.category, Compromise):
+            emit("compromise", reason=str(warning.message))
+    took_s, hop_s = float(timed(hop_step(stage), 1)[0]), stage.hop_frames / stage.sample_rate_hz
+    if took_s > max(hop_s, SLOWEST_S):
+        raise RuntimeError(
+            f"A hop of {hop_s * 1e3:.0f} ms takes {took_s:.1f} s to compute here: take a GPU or a smaller"
+            " model, or `stembridge separate` for files."
+        )
 
 
 def import_model_room(arguments: list[str]) -> None:

@@ -22,8 +22,9 @@ from host.child import Message, read_messages
 from host.launch import launch
 
 POLL_S = 0.05
-HUNG_S = 2.0  # no heart-beat for this long while running
-START_S = 90.0  # not ready after this long
+HUNG_S = 2.0  # no heart-beat for this long and LONGEST_HOPS more, while running
+LONGEST_HOPS = 2
+START_S = 300.0  # not ready after this long: where layers are compiled for a GPU, that takes minutes
 LEAVE_S = 2.0  # how long a child may take to go by itself
 KILLED_S = 1.0  # and how long after it was killed
 LAST_WORDS_S = 0.5
@@ -49,7 +50,7 @@ class ChildSpec:
     """How to start a child, and how to see that it lives.
 
     `first_message` is sent to every incarnation; `beat_age_s` gives the age of its last heart-beat in
-    seconds.
+    seconds; the heart beats between hops of `hop_s`.
     """
 
     name: str
@@ -57,6 +58,12 @@ class ChildSpec:
     arguments: tuple[str, ...]
     first_message: Message
     beat_age_s: Callable[[], float]
+    hop_s: float = 0.0
+
+    @property
+    def hung_s(self) -> float:
+        """No heart-beat for this long while running means that it hangs."""
+        return HUNG_S + LONGEST_HOPS * self.hop_s
 
 
 class Child:
@@ -150,8 +157,8 @@ class Child:
         if not self._is_alive():
             assert self._process is not None
             self._ended(f"ended with code {self._process.returncode}", self._last_words())
-        elif self._since_change() > HUNG_S and self.spec.beat_age_s() > HUNG_S:
-            self._ended(f"hung: no heart-beat for {HUNG_S:.0f} s", self._said_reason)
+        elif self._since_change() > self.spec.hung_s and self.spec.beat_age_s() > self.spec.hung_s:
+            self._ended(f"hung: no heart-beat for {self.spec.hung_s:.0f} s", self._said_reason)
 
     def _last_words(self) -> str:
         """What the process said before it ended; its readers may be behind."""

@@ -20,6 +20,7 @@ from host.hop_times import hop_step, in_time, resident_mb, runs_in, summary, tim
 from host.peers import ROFORMER, ROFORMER_VERSION, published_roformer, roformer_run
 from host.roofline import peak, weight_bytes
 from model.config import RoformerConfig
+from model.devices import usable
 from model.flops import window_flops
 from model.precision import dtype_of, lower_products
 from model.regions import use_plain_layers
@@ -64,7 +65,7 @@ def window_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[
     Threads: one; changes torch's settings of the one that calls.
     """
     torch.manual_seed(0)
-    exact = build(shape.config).eval().to(device)
+    exact = build(shape.config).eval().to(usable(str(device)))
     group = f"{shape.name}, {device.type}"
     yield Row(group, "stembridge", _ours(shape, exact, device, seconds))
     if shape.streams > 1:
@@ -100,6 +101,10 @@ def _ours(
     separator = WindowedSeparator(lowered, shape.framing, str(device), streams=shape.streams)
     change(lowered)
     separator.warm_up()
+    if separator.window_frames != shape.framing.window_frames:
+        raise RuntimeError(
+            f"too little memory on {device} for windows of {shape.framing.window_frames} frames"
+        )
     hop_s = shape.framing.hop_frames / shape.config.sample_rate_hz
     step = hop_step(separator)
     runs = runs_in(step, seconds)

@@ -1,7 +1,7 @@
 """GPUs that can be used; where one cannot, or not any longer, why, in one line."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,12 +23,24 @@ def cuda_trouble(cuda: Any = torch.cuda) -> str:
         try:
             if cuda.is_available():
                 cuda.init()
-                return ""
+                return _unsupported(cuda.get_device_capability(), cuda.get_arch_list())
         except (RuntimeError, AssertionError) as error:
-            return _first_line(error)
+            return first_line(error)
     if said:
-        return _first_line(said[-1].message)
+        return first_line(said[-1].message)
     return "no NVIDIA GPU was found" if torch.version.cuda else "this torch has no CUDA in it"
+
+
+def _unsupported(capability: tuple[int, int], built: Sequence[str]) -> str:
+    """Why a torch built for such architectures has nothing to run on this one; empty where it has.
+
+    A binary (sm_) runs on its own generation from its revision on, intermediate code (compute_) on all later.
+    """
+    for kind, _, number in (name.partition("_") for name in built):
+        made_for = divmod(int(number.rstrip("af")), 10) if kind in ("sm", "compute") else capability
+        if capability >= made_for and (kind != "sm" or capability[0] == made_for[0]):
+            return ""
+    return f"this torch is built for {', '.join(built)}, not for a GPU of {'.'.join(map(str, capability))}"
 
 
 def chosen_device(name: str, cuda: Any = torch.cuda) -> str:
@@ -65,16 +77,30 @@ def device_errors(device: torch.device) -> Iterator[None]:
     """Turn what a GPU's driver says inside into DeviceErrors. Threads: any."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise DeviceError(
-            f"{device}: too little memory; take a smaller model, fewer streams or --device cpu"
-        ) from None
-    except torch.AcceleratorError as error:
-        raise DeviceError(
-            f"{device} is lost to this process ({_first_line(error)}): start it again, or take --device cpu"
-        ) from error
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise DeviceError(
+                f"{device}: too little memory; take a smaller model, fewer streams or pieces at a time,"
+                " or --device cpu"
+            ) from None
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceError(
+                f"{device} is lost to this process ({first_line(error)}): start it again,"
+                " or take --device cpu"
+            ) from error
+        raise
 
 
-def _first_line(said: object) -> str:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a driver or one of its libraries says that a GPU's memory is used up. Threads: any."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "cuda error: out of memory" in words or "_alloc_failed" in words or "allocation_failed" in words
+    )
+
+
+def first_line(said: object) -> str:
     """Drivers and torch go on with advice for debugging."""
     return (str(said).strip().splitlines() or [type(said).__name__])[0].rstrip(".")

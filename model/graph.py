@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from model.causal_state import CausalState
 from model.causal_stream import CausalStream, sanitised
+from model.compromise import Compromise
+from model.devices import first_line
 from model.packed import PackedStep
 
 
@@ -49,14 +51,20 @@ def capture_hop(stream: CausalStream) -> Callable[[Tensor], Tensor]:
         return stream.process
     config, carried = stream.model.config, stream.carried()
     audio = torch.zeros(config.channels, config.hop_frames)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            hop = PackedHop(stream).eval()
-            traced = torch.jit.trace_module(hop, {"forward": (audio, *carried)}, check_trace=False)  # type: ignore[no-untyped-call]
-            frozen = torch.jit.freeze(traced)
-        except (RuntimeError, AttributeError):
-            return stream.process
-        finally:
-            stream.reset()
+    try:
+        frozen = _traced(PackedHop(stream).eval(), (audio, *carried))
+    except (RuntimeError, AttributeError) as error:
+        said = f"a hop runs as it is, two to three times slower: torch cannot trace it ({first_line(error)})"
+        warnings.warn(said, Compromise, stacklevel=2)
+        return stream.process
+    finally:
+        stream.reset()
     return lambda audio: frozen(audio, *carried)
+
+
+def _traced(hop: PackedHop, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated
+        traced = torch.jit.trace_module(hop, {"forward": example}, check_trace=False)  # type: ignore[no-untyped-call]
+        frozen: Callable[..., Tensor] = torch.jit.freeze(traced)
+        return frozen

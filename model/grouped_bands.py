@@ -25,8 +25,10 @@ MOST_PADDING = 1.5
 def group_bands(network: Roformer) -> None:
     """Let band split and masks of a network work group by group, in place, with its weights as they are now.
 
-    Afterwards it has no checkpoint's keys. Threads: one at a time.
+    Afterwards it has no checkpoint's keys; nothing happens a second time. Threads: one at a time.
     """
+    if isinstance(network.band_split, GroupedBandSplit):
+        return
     network.band_split = GroupedBandSplit(cast(BandSplit, network.band_split))
     network.mask_estimators = GroupedMaskEstimators(cast(MaskEstimators, network.mask_estimators))
 

@@ -155,8 +155,11 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor, asked: slice = ALL) -> Tensor:
         q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 4, 1)
-        q = F.normalize(q, dim=-1) * self.temperature.exp()
-        attended = F.scaled_dot_product_attention(q, F.normalize(k, dim=-1), v[..., asked], scale=self.SCALE)
+        q, k = (F.normalize(at_least_float32(t), dim=-1) for t in (q, k))
+        q = q * self.temperature.exp()
+        attended = F.scaled_dot_product_attention(
+            q.to(v.dtype), k.to(v.dtype), v[..., asked], scale=self.SCALE
+        )
         out: Tensor = self.to_out(attended.permute(0, 3, 1, 2).flatten(2))
         return out
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.devices import device_errors
+from model.devices import DeviceError, device_errors, first_line, out_of_memory
 from model.replay import replayed
 
 
@@ -24,8 +24,7 @@ class LiveHop:
     mixture_shape, stems_shape : of one stream
     device : where `process` works
 
-    Raises ValueError for less than one stream. Threads: `capture` and everything after it on one and the
-    same.
+    Threads: `capture` and everything after it on one and the same.
     """
 
     def __init__(
@@ -36,8 +35,6 @@ class LiveHop:
         stems_shape: tuple[int, ...],
         device: torch.device,
     ) -> None:
-        if streams < 1:
-            raise ValueError(f"{streams} streams: take one or more")
         self._streams = streams
         self.process, self.device = process, device
         self._mixture, self._stems = (
@@ -72,9 +69,21 @@ class LiveHop:
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """On a GPU, capture the work; from now on it is replayed. `run_eagerly` comes first."""
-        if self.on_gpu:
+        """On a GPU, capture the work; from now on it is replayed. `run_eagerly` comes first.
+
+        Raises DeviceError where the work cannot be captured, torch's own where memory is too small for it.
+        """
+        if not self.on_gpu:
+            return
+        try:
             self._run = replayed(self._work, self.device)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.device}: the work of a hop cannot be captured ({first_line(error)});"
+                " take --graphs off"
+            ) from error
 
     def release(self) -> None:
         """Give the captured work back."""
@@ -90,11 +99,20 @@ class LiveHop:
         stems_out[...] = self._stems.numpy()
 
 
+def checked_streams(streams: int) -> int:
+    """How many streams, if that can be. Raises ValueError."""
+    if streams < 1:
+        raise ValueError(f"{streams} streams: take one or more")
+    return streams
+
+
 def _require_like(name: str, array: NDArray[np.float32], like: Tensor) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        raise ValueError(
+            f"{name}: audio is a NumPy array of float32, not {getattr(array, 'dtype', array)!s:.40}"
+        )
     if array.shape != like.shape:
         raise ValueError(
             f"{name} of shape {array.shape}: this separator was made for {tuple(like.shape)};"
             " make another one for other windows or streams"
         )
-    if array.dtype != np.float32:
-        raise ValueError(f"{name} of {array.dtype}: audio is float32")

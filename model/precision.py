@@ -30,12 +30,15 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def settle_arithmetic() -> None:
-    """What live work needs of torch: no slow denormals on a CPU, float32 that a GPU does not shorten.
+    """What live work needs of torch: no slow denormals on a CPU; on a GPU, float32 products that are not
+    shortened, and sums of lower ones in float32.
 
     Threads: denormals are a setting of the one that calls.
     """
     torch.set_flush_denormal(True)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    matmul.allow_fp16_reduced_precision_reduction = matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def lower_products(network: nn.Module, dtype: torch.dtype) -> None:

@@ -10,16 +10,25 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from model.compromise import Compromise
 from model.layers import Transformer, transformer_layer
 
 
 def compile_layers(network: nn.Module) -> None:
     """Let all transformers of a network share one compiled layer; it is compiled when first run, once for
-    every shape. What was compiled before in this process is forgotten. Threads: one at a time."""
-    torch.compiler.reset()  # the number of shapes is limited
+    every shape. Threads: one at a time."""
+    forget_compiled()
     layer = torch.compile(transformer_layer, dynamic=False)
     for module in _transformers(network):
         module.layer = layer
+
+
+def forget_compiled() -> None:
+    """Let layers be compiled anew: the number of shapes that a process may have is limited.
+
+    Captured work stays as it is. Threads: one at a time.
+    """
+    torch.compiler.reset()
 
 
 def run_compiled(network: nn.Module, work: Callable[[], None]) -> None:
@@ -33,7 +42,8 @@ def run_compiled(network: nn.Module, work: Callable[[], None]) -> None:
         work()
     except TorchDynamoException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        warnings.warn(f"layers run uncompiled, which is slower: {reason:.160}", stacklevel=2)
+        said = f"layers run uncompiled, which is slower: {reason:.160}"
+        warnings.warn(said, Compromise, stacklevel=2)
         use_plain_layers(network)
         work()
 

@@ -10,7 +10,7 @@ from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
 from model.devices import device_errors, usable
 from model.graph import capture_hop
-from model.live_hop import LiveHop
+from model.live_hop import LiveHop, checked_streams
 from model.precision import settle_arithmetic
 
 WARM_UP_HOPS = 8
@@ -30,8 +30,8 @@ class CausalSeparator:
     graphs : on a GPU, capture the work of a hop and replay it
     streams : how many live streams one call advances, each with a past of its own
 
-    Raises DeviceError. Threads: `warm_up` and everything after it on one and the same thread, whose torch
-    settings it changes.
+    Raises DeviceError, ValueError for less than one stream. Threads: `warm_up` and everything after it on one
+    and the same thread, whose torch settings it changes.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CausalSeparator:
         self.window_frames = self.hop_frames = config.hop_frames
         self.latency_frames = config.latency_frames
         self.stem_names = config.stem_names
-        self.device, self._graphs, self.streams = usable(device), graphs, streams
+        self.device, self._graphs, self.streams = usable(device), graphs, checked_streams(streams)
         hop = (config.channels, config.hop_frames)
         with device_errors(self.device):
             self._stream = CausalStream(model.eval().to(self.device), streams=streams)

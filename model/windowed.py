@@ -5,18 +5,18 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.causal import CausalBSRoformer
 from model.causal_stream import sanitised
+from model.compromise import Compromise
 from model.config import ConfigError
-from model.devices import DeviceError, device_errors, usable
+from model.devices import DeviceError, device_errors, out_of_memory, usable
 from model.grouped_bands import group_bands
-from model.live_hop import LiveHop
+from model.live_hop import LiveHop, checked_streams
 from model.precision import Precision, PrecisionError, dtype_of, lower_products, settle_arithmetic
-from model.regions import compile_layers, run_compiled
+from model.regions import compile_layers, forget_compiled, run_compiled
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
 
@@ -38,8 +38,9 @@ class WindowedSeparator:
     graphs : on a GPU, capture the work of a hop and replay it
     streams : how many live streams one call advances
 
-    Raises ConfigError, PrecisionError, DeviceError. Threads: `warm_up` and everything after it on one and the
-    same.
+    Raises ConfigError, PrecisionError, DeviceError, ValueError for less than one stream. Threads: `warm_up`,
+    which changes torch's settings (`settle_arithmetic`), and everything after it on one and the same; on a
+    GPU the constructor forgets what this process had compiled (`forget_compiled`).
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class WindowedSeparator:
     ) -> None:
         config = network.config
         self.sample_rate_hz, self.stem_names = config.sample_rate_hz, config.stem_names
-        self.device, self._graphs, self.streams = usable(device), graphs, streams
+        self.device, self._graphs, self.streams = usable(device), graphs, checked_streams(streams)
         self._framing = framing.check(config)
         self.hop_frames, self.fade_frames = framing.hop_frames, framing.fade_frames
         self.latency_frames = framing.latency_frames
@@ -99,8 +100,10 @@ class WindowedSeparator:
             run_compiled(self._network, self._hop.run_eagerly)
             if self._graphs:
                 self._hop.capture()
-        except torch.OutOfMemoryError:
-            return False
+        except RuntimeError as error:
+            if out_of_memory(error):
+                return False
+            raise
         return True
 
     def _shorten(self) -> None:
@@ -114,8 +117,10 @@ class WindowedSeparator:
                 f"{self.device}: too little memory for windows of {before} frames, and none shorter will do;"
                 " take a smaller model"
             ) from None
-        warnings.warn(f"too little memory for windows of {before} frames: taking {half}", stacklevel=3)
+        forget_compiled()
         self._allocate()
+        said = f"too little memory for windows of {before} frames: taking {self.window_frames}"
+        warnings.warn(said, Compromise, stacklevel=3)
 
     def reset(self, stream: int | None = None) -> None:
         """Nothing is carried: every window brings its own past. Raises ValueError as CausalSeparator."""

@@ -123,14 +123,14 @@ class ItemStream:
         self.sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
         self._pool, self._mix = pool, mix
         self._instruments = instruments(sources.one_shots)
-        self._recorded_voices = [s.stems["vocals"] for s in sources.songs]
+        self._recorded_voices = [s.stems["vocals"] for s in sources.songs if "vocals" in s.stems]
         self._accompaniments = ["synthetic"]
         self._accompaniments += ["background"] * bool(sources.backgrounds) + ["recorded"] * bool(
             sources.songs
         )
         self._accompaniments += ["sequenced"] * bool(self._instruments.kits)
         self._voices = ["synthetic"] + ["singing"] * bool(sources.singing) + ["speech"] * bool(sources.speech)
-        self._voices += ["recorded"] * bool(sources.songs)
+        self._voices += ["recorded"] * bool(self._recorded_voices)
         _require_some(mix.accompaniments, self._accompaniments)
         _require_some(mix.voices, self._voices)
 
@@ -219,7 +219,7 @@ class ItemStream:
         stems *= gains[:, None, None].astype(np.float32)
         if not source.complete:
             stems[3], stems[1:3] = stems[1:].sum(axis=0), 0.0
-        return stems, source.complete, bool(rng.random() < 0.7)
+        return stems, source.complete, "vocals" in source.stems and bool(rng.random() < 0.7)
 
     def _remix(self, rng: Rng, kind: str) -> Audio:
         """Drums, bass and other of different songs; of the drawn kind or of any other that has them."""

@@ -110,7 +110,8 @@ def _recorded(sources: Sources) -> list[HeldOutSong]:
         for place, name in enumerate(STEM_NAMES):
             if name in source.stems:
                 stems[place] = to_float(source.stems[name][:, : source.frames])
-        scored = STEM_NAMES if source.complete else ("vocals", "drums")
+        clean = STEM_NAMES if source.complete else ("vocals", "drums")
+        scored = tuple(name for name in clean if name in source.stems)
         songs.append(HeldOutSong(Path(source.name).name, stems, scored, REAL))
     return songs
 

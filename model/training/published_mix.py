@@ -38,5 +38,6 @@ class PublishedItemStream(ItemStream):
 
     def _source_of(self, rng: Rng, name: str) -> StemSong:
         """A song whose stem is surely clean: without bass, `other` may hold the bass."""
-        clean = [s for s in self.sources.songs if s.complete or name in s.stems.keys() & {"vocals", "drums"}]
+        given = [s for s in self.sources.songs if name in s.stems]
+        clean = [s for s in given if s.complete or name in ("vocals", "drums")]
         return clean[rng.integers(len(clean))] if clean else self._song(rng, "synthetic")

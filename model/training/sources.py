@@ -2,7 +2,8 @@
 
 Two layouts are understood. A *library* has a `files.tsv` with the columns `path` and `split`; the first
 folder of a path says what a file is (`singing`, `speech`, `backgrounds`, `multitracks/.../SONG/STEM.ext`,
-and one-shots under `drums`, `bass`, `other`). A folder of *songs* holds one folder per song with vocals,
+`instrumentals/.../SONG/STEM.ext` for songs in stems that nobody sings, and one-shots under `drums`, `bass`,
+`other`). A folder of *songs* holds one folder per song with vocals,
 drums, bass and other (as MUSDB18-HQ does), or with vocals and their accompaniment only.
 """
 
@@ -21,26 +22,29 @@ from model.training.songs import STEM_NAMES
 BAD_DATA = ("skip", "refuse")
 SPLITS = ("train", "test")
 _ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
-_SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0, "multitracks": 4.0}
+_SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0}
+_SHORTEST_SONG_S = 4.0
 _SHORTEST_ONE_SHOT_S = 0.02
-_KINDS = ("singing", "speech", "backgrounds", "multitracks", "drums", "bass", "other")
+_SONG_KINDS = ("multitracks", "instrumentals")
+_KINDS = ("singing", "speech", "backgrounds", *_SONG_KINDS, "drums", "bass", "other")
 
 
 @dataclass(frozen=True)
 class StemSong:
-    """A song in stems, [2, frames] each; a stem that was not given is missing from the dict."""
+    """A song in stems, [2, frames] each; a stem that was not given is missing from the dict, and so are the
+    vocals of an instrumental."""
 
     name: str
     stems: dict[str, Pcm]
 
     @property
     def frames(self) -> int:
-        return int(self.stems["vocals"].shape[-1])
+        return int(next(iter(self.stems.values())).shape[-1])
 
     @property
     def complete(self) -> bool:
-        """Whether all four stems are there. Without bass, nobody knows what else holds the bass."""
-        return set(STEM_NAMES) <= set(self.stems)
+        """Whether drums, bass and other are there. Without bass, nobody knows what else holds the bass."""
+        return set(STEM_NAMES[1:]) <= set(self.stems)
 
 
 @dataclass
@@ -127,13 +131,17 @@ def load_library(folder: Path, cache: Path, split: str = "train") -> Sources:
     for relative in read_index(folder, split):
         if split == "test" and pack_of(relative) in shared:
             continue
-        if relative.parts[0] == "multitracks":
+        if relative.parts[0] in _SONG_KINDS:
             stems[relative.parent][relative.stem] = folder / relative
         else:
             _add_file(sources, folder, relative, cache)
     for song_folder, files in stems.items():
-        _add_song(sources, str(song_folder), files, cache)
+        _add_song(sources, str(song_folder), files, cache, _required_stems(song_folder))
     return sources
+
+
+def _required_stems(song_folder: Path) -> tuple[str, ...]:
+    return STEM_NAMES[1:] if song_folder.parts[0] == "instrumentals" else ("vocals",)
 
 
 def _add_file(sources: Sources, folder: Path, relative: Path, cache: Path) -> None:
@@ -168,7 +176,7 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
             if split == "test":
                 continue
         try:
-            _add_song(sources, name, _stem_files(song_folder), cache)
+            _add_song(sources, name, _stem_files(song_folder), cache, ("vocals",))
         except TrainingDataError as error:
             sources.left_out.append(str(error))
     if not sources.songs and split == "train":
@@ -216,14 +224,14 @@ def _stem_files(song_folder: Path) -> dict[str, Path]:
     raise TrainingDataError(f"{song_folder}: has no {', '.join(missing)}; not used")
 
 
-def _add_song(sources: Sources, name: str, files: dict[str, Path], cache: Path) -> None:
+def _add_song(
+    sources: Sources, name: str, files: dict[str, Path], cache: Path, required: tuple[str, ...]
+) -> None:
     """One song: all its stems, or none where one is bad or where they do not fit together."""
     try:
-        if "vocals" not in files:
-            raise TrainingDataError(f"{next(iter(files.values())).parent}: has no vocals; not used")
-        stems = {
-            stem: load(cache, path, _SHORTEST_S["multitracks"], trim=False) for stem, path in files.items()
-        }
+        if missing := [stem for stem in required if stem not in files]:
+            raise TrainingDataError(f"{_folder_of(files)}: has no {', '.join(missing)}; not used")
+        stems = {stem: load(cache, path, _SHORTEST_SONG_S, trim=False) for stem, path in files.items()}
         rates = {stem: rate_of(path) for stem, path in files.items()}
         _require_same(files, rates, "Hz")
         _require_same(files, {stem: pcm.shape[-1] for stem, pcm in stems.items()}, "frames")
@@ -231,15 +239,20 @@ def _add_song(sources: Sources, name: str, files: dict[str, Path], cache: Path) 
         sources.left_out.append(str(error))
         return
     sources.songs.append(StemSong(name, stems))
-    if (rate := rates["vocals"]) != RATE_HZ:
-        sources.notes.append(f"{files['vocals'].parent}: {rate} Hz, resampled to {RATE_HZ} Hz")
+    if (rate := next(iter(rates.values()))) != RATE_HZ:
+        sources.notes.append(f"{_folder_of(files)}: {rate} Hz, resampled to {RATE_HZ} Hz")
+
+
+def _folder_of(files: dict[str, Path]) -> Path:
+    return next(iter(files.values())).parent
 
 
 def _require_same(files: dict[str, Path], values: dict[str, int], unit: str) -> None:
     if len(set(values.values())) > 1:
         named = ", ".join(f"{stem} {value}" for stem, value in values.items())
-        folder = next(iter(files.values())).parent
-        raise TrainingDataError(f"{folder}: stems differ in {unit} ({named}); export them together")
+        raise TrainingDataError(
+            f"{_folder_of(files)}: stems differ in {unit} ({named}); export them together"
+        )
 
 
 def load_sources(

@@ -19,8 +19,10 @@ from host.peers import PeerError, hs_tasnet, published_roformer, stubbed
 from host.roofline import Peak, weight_bytes
 from host.window_times import SHAPES, Shape, decibels, mask_error, window_rows
 from model.catalogue import builtin_models
+from model.compromise import Compromise
 from model.config import ConfigError
 from model.window_framing import WindowFraming
+from model.windowed import WindowedSeparator
 from streaming.separator import SignatureSeparator
 from tests.model.test_roformer import SHORT
 
@@ -117,6 +119,19 @@ def test_windows_are_measured_beside_the_published_package(monkeypatch: pytest.M
     assert {"times_ours", "p99.9_ms"} <= exactly.figures.keys()
 
 
+def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.devices.cuda_trouble", lambda _cuda: "no driver")
+    rows = list(bench._measured(bench.tasks(("windows",), ("cuda",), 0.01)))
+    assert len(rows) == len(SHAPES["cuda"])
+    assert all("No CUDA device can be used here (no driver)" in row.trouble for row in rows)
+
+
+def test_a_window_that_memory_is_too_small_for_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WindowedSeparator, "warm_up", WindowedSeparator._shorten)
+    with pytest.warns(Compromise), pytest.raises(RuntimeError, match="too little memory on cpu for windows"):
+        list(window_rows(TINY, torch.device("cpu"), 0.01))
+
+
 def test_work_that_takes_for_ever_is_ended() -> None:
     assert hop_times.in_time(60.0, max, 2, 3) == 3
     with pytest.raises(RuntimeError, match="not done after 1 s"):
@@ -169,10 +184,11 @@ def test_every_part_has_its_tasks() -> None:
     assert bench.tasks(("callback",), ("cuda",), 1.0)[0][0] == "callback"
 
 
-def test_what_fails_is_a_row_and_the_rest_goes_on() -> None:
+@pytest.mark.parametrize("error", [ConfigError("two\nlines"), AssertionError("two\nlines")])
+def test_what_fails_is_a_row_and_the_rest_goes_on(error: Exception) -> None:
     def fails():
         yield Row("a", "b", FIGURES)
-        raise ConfigError("two\nlines")
+        raise error
 
     rows = list(bench._measured([("first", fails), ("second", lambda: [Row("c", "d", FIGURES)])]))
     assert [(row.group, row.trouble) for row in rows] == [("a", ""), ("first", "two lines"), ("c", "")]

@@ -73,6 +73,21 @@ def test_the_latency_is_the_models_plus_the_filters_rounded_up(rate_hz: int) -> 
     assert exact - 1e-6 <= separator.latency_frames < exact + 1
 
 
+class Shortened(SlidingIdentity):
+    """Has memory for half its window, as it finds in the warm-up."""
+
+    def warm_up(self) -> None:
+        self.window_frames = 2205
+
+
+def test_a_window_that_was_halved_in_the_warm_up_is_heard_at_the_same_place() -> None:
+    whole, halved = ResampledSeparator(SlidingIdentity(), 48000), ResampledSeparator(Shortened(), 48000)
+    for separator in (whole, halved):
+        separator.warm_up()
+    noise = pass_band_noise(48000, 20 * 960)
+    np.testing.assert_array_equal(run_through(halved, noise), run_through(whole, noise))
+
+
 def test_windows_and_fades_are_worked_at_the_models_rate() -> None:
     separator = ResampledSeparator(SlidingIdentity(), 48000)
     assert (separator.hop_frames, separator.window_frames) == (960, 960)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,11 @@ def test_a_child_whose_heart_stands_still_is_replaced(
     monkeypatch.setattr(supervisor, "LEAVE_S", 0.1)
     keeper.stop()
     assert any("hung" in detail for detail in nursery.details)
+
+
+def test_a_heart_that_beats_between_long_hops_is_not_taken_for_dead() -> None:
+    spec = ChildSpec("child", "module", (), {}, lambda: 0.0)
+    assert (spec.hung_s, replace(spec, hop_s=5.0).hung_s) == (2.0, 12.0)
 
 
 def test_a_child_that_never_gets_ready_is_given_up(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:

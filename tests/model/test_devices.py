@@ -27,7 +27,12 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver on your system is too old (
 MISMATCH = "Error 803: system has unsupported display driver / cuda driver combination"
 
 
-def machine(available: bool, warning: str = "", error: Exception | None = None) -> SimpleNamespace:
+def machine(
+    available: bool,
+    warning: str = "",
+    error: Exception | None = None,
+    capability: tuple[int, int] = (9, 0),
+) -> SimpleNamespace:
     """What torch.cuda says of a machine."""
 
     def is_available() -> bool:
@@ -39,7 +44,12 @@ def machine(available: bool, warning: str = "", error: Exception | None = None) 
         if error:
             raise error
 
-    return SimpleNamespace(is_available=is_available, init=init)
+    return SimpleNamespace(
+        is_available=is_available,
+        init=init,
+        get_device_capability=lambda: capability,
+        get_arch_list=lambda: ["sm_80", "sm_86", "sm_90a", "compute_100"],
+    )
 
 
 BROKEN = {
@@ -47,6 +57,7 @@ BROKEN = {
     "old driver": (machine(False, warning=f"{OLD_DRIVER}.\nUpdate it."), "driver on your system is too old"),
     "other driver": (machine(True, error=RuntimeError(f"{MISMATCH}\n{ADVICE}")), "Error 803"),
     "not compiled": (machine(True, error=AssertionError("Torch not compiled with CUDA")), "not compiled"),
+    "old GPU": (machine(True, capability=(7, 5)), r"built for sm_80, .*, not for a GPU of 7\.5"),
     "no words": (machine(True, error=RuntimeError()), "RuntimeError"),
 }
 
@@ -80,6 +91,13 @@ def test_no_other_precision_is_taken() -> None:
     assert WindowedSeparator(ours(), FRAMING, precision="fp32").latency_frames == FRAMING.latency_frames
 
 
+@pytest.mark.parametrize(
+    ("capability", "runs"), [((8, 0), 1), ((8, 9), 1), ((9, 0), 1), ((12, 0), 1), ((7, 5), 0)]
+)
+def test_a_gpu_needs_a_torch_that_was_built_for_it(capability: tuple[int, int], runs: bool) -> None:
+    assert (cuda_trouble(machine(True, capability=capability)) == "") == runs
+
+
 def test_a_sound_gpu_is_taken() -> None:
     assert cuda_trouble(machine(True)) == ""
     assert chosen_device("auto", machine(True)) == chosen_device("cuda", machine(True)) == "cuda"
@@ -105,12 +123,48 @@ def test_a_gpu_that_only_emulates_bf16_is_said_to_have_none(monkeypatch: pytest.
             torch.AcceleratorError(f"CUDA error: device lost\n{ADVICE}"),
             r"is lost .*\(CUDA error: device lost\)",
         ),
+        (torch.AcceleratorError(f"CUDA error: out of memory\n{ADVICE}"), "cuda: too little memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling\n"), "cuda: too little memory"),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "cuda: too little memory"),
     ],
 )
 def test_what_a_driver_says_becomes_one_line(error: Exception, complaint: str) -> None:
     with pytest.raises(DeviceError, match=complaint) as said, device_errors(CUDA):
         raise error
     assert "\n" not in str(said.value)
+
+
+def test_errors_that_are_not_the_drivers_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"), device_errors(CUDA):
+        raise RuntimeError("mat1 and mat2")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (torch.AcceleratorError("CUDA error: operation not permitted"), DeviceError, "take --graphs off"),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError, "memory"),
+    ],
+)
+def test_what_cannot_be_captured_says_how_to_do_without(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception], said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(live_hop, "replayed", refuse)
+    monkeypatch.setattr(live_hop.LiveHop, "on_gpu", property(lambda hop: True))
+    hop = live_hop.LiveHop(lambda mixture: mixture, 1, (2, 8), (2, 8), torch.device("cpu"))
+    with pytest.raises(raised, match=said):
+        hop.capture()
+
+
+@pytest.mark.parametrize("streams", [0, -1])
+def test_less_than_one_stream_is_refused(streams: int) -> None:
+    with pytest.raises(ValueError, match=f"^{streams} streams: take one or more$"):
+        CausalSeparator(random_model(), streams=streams)
+    with pytest.raises(ValueError, match="take one or more"):
+        WindowedSeparator(network_of(), FRAMING, streams=streams)
 
 
 def lose(*_: object) -> None:

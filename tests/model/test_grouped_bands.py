@@ -46,6 +46,16 @@ def test_masks_are_the_same(config: RoformerConfig) -> None:
     assert alone.abs().max() > 0.1
 
 
+def test_a_network_may_be_grouped_twice() -> None:
+    network = build(SHORT).eval()
+    audio = torch.randn(1, 2, 1024)
+    with torch.no_grad():
+        expected = network(audio)
+        for _ in range(2):
+            group_bands(network)
+            torch.testing.assert_close(network(audio), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["bs", "mel"])
 def test_in_float16_they_are_as_exact_as_band_by_band(architecture: str) -> None:
     config = dataclasses.replace(SHORT, architecture=architecture)

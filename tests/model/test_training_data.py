@@ -12,8 +12,9 @@ from model.training.dataset import ItemStream, Pool
 from model.training.losses import published_loss, separation_loss, snr_loss
 from model.training.mix import DEFAULT_MIX, MixError, parse_mix
 from model.training.sequenced import drum_of, pitch_of
+from model.training.songs import STEM_NAMES
 from model.training.sources import Sources, load_library, load_songs
-from tests.model.recorded import write_library, write_song
+from tests.model.recorded import write_index, write_library, write_song
 
 FRAMES = 44_101
 
@@ -137,6 +138,16 @@ def test_song_without_bass_never_teaches_a_bass(library, tmp_path, cache):
     unsplit = [item for item in items if not item.split]
     assert unsplit
     assert not any(item.stems[1:3].any() for item in unsplit)
+
+
+def test_a_song_that_nobody_sings_gets_voices_and_gives_none(tmp_path, cache):
+    write_song(tmp_path / "library/instrumentals/act/piece", STEM_NAMES[1:], ".flac")
+    sources = load_library(write_index(tmp_path / "library"), tmp_path / "decoded")
+    mix = parse_mix("synthetic=0,synthetic_voice=1,without_vocals=0,vocals_alone=0")
+    items = [stream(sources, cache, mix).item(i) for i in range(12)]
+    assert all(item.split and item.stems[0].any() for item in items)
+    with pytest.raises(MixError, match="nothing to draw from recorded"):
+        stream(sources, cache, parse_mix("synthetic_voice=0,singing=0,speech=0"))
 
 
 def test_loss_sees_only_the_sum_of_an_unsplit_accompaniment():

@@ -62,3 +62,11 @@ def test_songs_without_bass_give_vocals_and_drums_only(tmp_path):
     made = items(tmp_path, [song("whole", 300), part], 40)
     assert not any(is_high(item.stems[3]) for item in made if item.stems[3].any())
     assert any(is_high(item.stems[0]) for item in made if item.stems[0].any())
+
+
+def test_a_song_that_nobody_sings_lends_its_other_stems_alone(tmp_path):
+    sung, played = song("sung", 300), song("played", 5000, STEM_NAMES[1:])
+    vocals, drums = np.stack([item.stems[:2] for item in items(tmp_path, [sung, played], 60)]).swapaxes(0, 1)
+    assert np.mean([stem.any() for stem in vocals]) > 0.75
+    highest = [np.argmax(np.abs(np.fft.rfft(stem[0]))) for stem in drums if stem.any()]
+    assert min(highest) < 0.1 * FRAMES < max(highest)

@@ -245,6 +245,18 @@ def test_a_library_song_without_vocals_is_named(library, cache):
     assert any("song: has no vocals" in line for line in load_library(library, cache).left_out)
 
 
+def test_an_instrumental_has_three_stems(library, cache):
+    write_song(library / "instrumentals/act/piece", STEM_NAMES[1:], ".flac")
+    write_song(library / "instrumentals/act/half", ("drums", "other"), ".flac")
+    sources = load_library(write_index(library), cache)
+    named = {song.name: song for song in sources.songs}
+    assert (
+        named["instrumentals/act/piece"].complete and "vocals" not in named["instrumentals/act/piece"].stems
+    )
+    assert "instrumentals/act/half" not in named
+    assert any("half: has no bass" in line for line in sources.left_out)
+
+
 def test_a_song_at_one_other_rate_is_resampled_and_said(tmp_path, cache):
     for place, name in enumerate(STEM_NAMES):
         write(tmp_path / f"song/{name}.wav", tone(5.0, 441.0 * (place + 1), rate_hz=48_000), 48_000)

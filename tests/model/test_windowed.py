@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.causal import CausalBSRoformer
+from model.compromise import Compromise
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError, RoformerConfig
 from model.devices import DeviceError
 from model.precision import lower_products
@@ -234,6 +235,18 @@ def test_float16_products_keep_masks_and_sound(architecture: str) -> None:
     assert float(10 * torch.log10(error)) < -55
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_linear_attention_runs_in_lower_precision_too(dtype: torch.dtype) -> None:
+    network = network_of(dataclasses.replace(SHORT, linear_depth=1))
+    audio = torch.from_numpy(noise(2, 4096)).unsqueeze(0)
+    with torch.no_grad():
+        exact = network(audio)
+        lower_products(network, dtype)
+        rough = network(audio)
+    assert not torch.equal(rough, exact)
+    assert float((rough - exact).square().sum() / exact.square().sum()) < 1e-3
+
+
 class FakeCuda:
     """Remembers what a capture asks for; replaying does what was recorded."""
 
@@ -276,24 +289,32 @@ def test_other_shapes_are_refused_with_the_remedy() -> None:
     for mixture, out in ((good[:, 1:], stems), (good[:1], stems), (good, stems[..., 1:])):
         with pytest.raises(ValueError, match=r"was made for \(.*make another one"):
             separator.separate(mixture, out)
+    for other in (good.astype(np.float64), torch.from_numpy(good), good.tolist()):
+        with pytest.raises(ValueError, match="audio is a NumPy array of float32"):
+            separator.separate(other, stems)
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+NO_ROOM_FOR_A_PLAN = RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")
 
 
 class Forgetful(torch.nn.Module):
-    """Has memory for windows up to `most` frames."""
+    """Has memory for windows up to `most` frames, and says so in the words given."""
 
-    def __init__(self, network: Roformer, most: int) -> None:
+    def __init__(self, network: Roformer, most: int, error: Exception = OUT_OF_MEMORY) -> None:
         super().__init__()
-        self.inner, self.config, self.most = network, network.config, most
+        self.inner, self.config, self.most, self.error = network, network.config, most, error
 
     def part(self, audio: torch.Tensor, start: int, end: int) -> torch.Tensor:
         if audio.shape[-1] > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return self.inner.part(audio, start, end)
 
 
-def test_too_little_memory_takes_a_shorter_window_at_the_same_latency_and_says_so_once() -> None:
-    separator = WindowedSeparator(Forgetful(network_of(), 400), FRAMING)
-    with pytest.warns(UserWarning, match="windows of 768 frames: taking 384") as said:
+@pytest.mark.parametrize("error", [OUT_OF_MEMORY, NO_ROOM_FOR_A_PLAN])
+def test_too_little_memory_takes_a_shorter_window_at_the_same_latency_and_says_so_once(error) -> None:
+    separator = WindowedSeparator(Forgetful(network_of(), 400, error), FRAMING)
+    with pytest.warns(Compromise, match="windows of 768 frames: taking 384") as said:
         separator.warm_up()
     assert len(said) == 1
     assert (separator.window_frames, separator.latency_frames) == (384, FRAMING.latency_frames)
