@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every measurement in turn. Leave the machine alone meanwhile."""
+"""`python -m benchmarks`: all that needs no recordings, in turn. Leave the machine alone meanwhile."""
 
 import platform
 import subprocess
@@ -12,6 +12,7 @@ ORDER = (
     "engine_parts",
     "model_hop",
     "cpu_paths",
+    "cpu_settings",
     "first_stem",
     "oracle",
     "beside_hogs",

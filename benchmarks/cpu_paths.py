@@ -20,8 +20,11 @@ from host.bench_rows import Row, as_table, in_order
 from host.errors import one_line
 from host.hop_times import in_time, runs_in, summary, timed
 from model.causal import CausalBSRoformer
+from model.causal_state import CausalState
 from model.causal_stream import CausalStream
+from model.config import CausalConfig
 from model.graph import PackedHop, capture_hop
+from model.packed import PackedStep
 
 Hop = Callable[[Tensor], Tensor]
 GROUP = "causal hop, one thread"
@@ -43,38 +46,57 @@ def compiled(network: CausalBSRoformer) -> Hop:
 
 
 class Pure(nn.Module):
-    """A packed hop that returns what it carries instead of writing to it: exporters want functions."""
+    """The masks of a spectral frame, given as real pairs [channels, bins, 2], and what is carried on.
 
-    def __init__(self, stream: CausalStream) -> None:
+    Exporters want functions, and translate no complex spectra: those stay outside.
+    """
+
+    def __init__(self, step: PackedStep, config: CausalConfig) -> None:
         super().__init__()
-        self.hop = PackedHop(stream)
+        self.step, self.config = step, config
 
-    def forward(self, audio: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, pairs: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         after = [tensor.clone() for tensor in carried]
-        return self.hop(audio, *after), *after
+        state = CausalState.of(self.config, tuple(after))
+        x = self.step.features(torch.view_as_complex(pairs))
+        return self.step.masks(self.step.advanced(x, pairs.new_zeros(1, 1, 1, 1), state)[0]), *after
+
+
+class OnnxStep(nn.Module):
+    """Stands in for a PackedStep; it carries a state of its own."""
+
+    def __init__(self, step: PackedStep, stream: CausalStream) -> None:
+        import onnxruntime
+
+        super().__init__()
+        config, file = stream.model.config, BytesIO()
+        carried = [tensor.clone() for tensor in stream.state.tensors]
+        pairs = torch.zeros(config.channels, config.n_fft // 2 + 1, 2)
+        torch.onnx.export(Pure(step, config).eval(), (pairs, *carried), file, dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            file.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+        self.names = [each.name for each in self.session.get_inputs()]
+        self.held = [tensor.numpy() for tensor in carried]
+
+    def forward(self, spectrum: Tensor, _state: CausalState) -> Tensor:
+        given = [torch.view_as_real(spectrum).numpy(), *self.held]
+        masks, *self.held = self.session.run(None, dict(zip(self.names, given, strict=True)))
+        return spectrum * torch.from_numpy(masks)
 
 
 def onnx_runtime(network: CausalBSRoformer) -> Hop:
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401 - the exporter's
     except ImportError as error:
         raise RuntimeError(f"not installed: pip install onnx onnxscript onnxruntime ({error})") from None
-    stream, file = CausalStream(network), BytesIO()
-    audio = torch.zeros(network.config.channels, network.config.hop_frames)
-    carried = [tensor.clone() for tensor in stream.carried()]
-    torch.onnx.export(Pure(stream), (audio, *carried), file, dynamo=True, verbose=False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-    held = [tensor.numpy() for tensor in carried]
-
-    def hop(audio: Tensor) -> Tensor:
-        stems, *held[:] = session.run(None, dict(zip(names, [audio.numpy(), *held], strict=True)))
-        return torch.from_numpy(stems)
-
-    return hop
+    stream = CausalStream(network)
+    hop = PackedHop(stream).eval()
+    hop.step = OnnxStep(hop.step, stream)
+    return lambda audio: hop(audio, *stream.carried())
 
 
 def whole_context(network: CausalBSRoformer) -> Hop:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -28,10 +30,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+def driver() -> str:
+    """Version of NVIDIA's driver, as its own tool tells it; empty without the tool. Threads: any."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+    return said[0] if said else ""
+
+
 def machine() -> dict[str, object]:
-    """Processor, system, GPU (None: none) and versions, as plain JSON values. Threads: any."""
+    """Processor, system, GPU (None: none), its driver and versions, as plain JSON values. Threads: any."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts: dict[str, object] = {"processor": processor(), "system": platform.platform(), "gpu": gpu}
+    if gpu:
+        facts["driver"] = driver()
     return facts | {"versions": versions()}

@@ -108,15 +108,24 @@ def _ours(
     hop_s = shape.framing.hop_frames / shape.config.sample_rate_hz
     step = hop_step(separator)
     runs = runs_in(step, seconds)
-    before = resident_mb()
+    before, gpu_before = resident_mb(), _gpu_mb(device)
     with waits(torch.cuda.Stream) as waited:
         took = timed(step, runs)
     figures = summary(took, hop_s) | {"hops": runs, "growth_mb": resident_mb() - before}
+    figures["gpu_growth_mb"] = _gpu_mb(device) - gpu_before
     if len(waited) == runs:
         figures["host_ms"] = float(np.median(took - np.array(waited)) * 1e3)
     separator.close()
     figures |= _roofline(shape, lowered, device, figures["p50_ms"])
     return figures | _exactness(exact, lowered, _window(shape, device))
+
+
+def _gpu_mb(device: torch.device) -> float:
+    """What all processes hold of a GPU's memory: graphs and libraries allocate past torch's own count."""
+    if device.type != "cuda":
+        return 0.0
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free) / 1e6
 
 
 def _roofline(shape: Shape, network: nn.Module, device: torch.device, p50_ms: float) -> Figures:

@@ -18,6 +18,7 @@ PUBLISHED = Path(__file__).parent / "catalogue.toml"
 BUILTIN = "builtin"
 """Another name of the default profile."""
 SUFFIX = ".safetensors"
+PICKLES = (".ckpt", ".pt", ".pth", ".th")
 FOLDER_VARIABLE = "STEMBRIDGE_MODELS"
 RESERVED = {BUILTIN, "signature", *PROFILES}
 DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")
@@ -143,6 +144,10 @@ def resolve(model: str) -> Path:
         return Path(plain)
     if plain in published_models():
         raise CatalogueError(f"model {plain!r} is not here yet; get it with `stembridge models pull {plain}`")
+    if Path(plain).suffix in PICKLES:
+        raise CatalogueError(
+            f"{plain}: pickles are not loaded; make a model of it with `stembridge models import {plain}`"
+        )
     problem = f"unknown model {model!r:.80}"
     if name in PROFILES:
         problem = f"profile {name!r} has no weights in this installation"

@@ -32,6 +32,7 @@ def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
     except SafetensorError as error:
         partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path} ({error}); is there room on the disk?") from None
+    partial.chmod(0o644)  # whoever writes it, others play it
     partial.replace(path)
 
 

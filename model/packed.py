@@ -284,12 +284,15 @@ class PackedStep(nn.Module):
 
     def forward(self, spectrum: Tensor, state: CausalState) -> Tensor:
         """Take in a spectral frame [channels, bins]; stems [stems, channels, bins]. Changes `state`."""
-        x = self.features(spectrum)
-        rows = (1, 1, *x.shape)
-        features, spectra, contexts = state.step(x.view(rows), spectrum[None, :, None], self.rotations)
+        x, spectra = self.advanced(self.features(spectrum), spectrum[None, :, None], state)
+        stems: Tensor = spectra[0, :, 0] * self.masks(x)
+        return stems
+
+    def advanced(self, x: Tensor, spectra: Tensor, state: CausalState) -> tuple[Tensor, Tensor]:
+        """Features [bands, dim] through all layers; the spectrum [1, channels, 1, bins] of their frame."""
+        features, spectra, contexts = state.step(x.view(1, 1, *x.shape), spectra, self.rotations)
         x = features.view(x.shape)
         layers = zip(self.times, self.rest, contexts, state.caches, strict=True)
         for attention, rest, context, cache in layers:
             x = rest(attention(x, context, cache))
-        stems: Tensor = spectra[0, :, 0] * self.masks(x)
-        return stems
+        return x, spectra

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,18 @@ from model.training.dataset import (
 )
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs, whole
 from model.training.mix import DEFAULT_MIX
-from model.training.score_tables import gate_lines, gates_of, means, models_table, readme_section, score_rows
+from model.training.score_tables import (
+    gate_lines,
+    gates_of,
+    means,
+    models_table,
+    readme_section,
+    score_rows,
+    shown,
+)
 
 LICENCE = "CC-BY-4.0"
+TEMPLATE = Path(__file__).with_name("card_template.md")
 SCORES = "scores.json"
 LOADS = "hop_times.json"
 """What `benchmarks.model_hop --record` writes beside the weights."""
@@ -52,95 +62,9 @@ class PublishError(ValueError):
     """Models that cannot be published: one line with what, why and what to do."""
 
 
-_FIRST = """**The first version**: {steps} steps ({hours:.1f} hours of mixed audio) on one CPU core. The run was steered while it went on: the mix
-of the data changed after 420, 1022 and 1347 steps (lower basses, sub-basses, brighter voices, more recorded and fewer synthesised voices); after
-1600 the network was made smaller (shared keys and values, magnitudes in, real masks out, weights converted) and the loss changed from L1 to the
-signal-to-error ratio; after 3150 a third of the voices became produced ones (vocoder, drive, echo and so on); after 4150 silent stems weigh less
-in the loss; after 5000 the learning rate was raised once more and three in ten voices were doubled to either side; after 5450 sparse booms below
-60 Hz joined the basses, more of them and drums without that octave after 7000; after 7170 some voices are chopped into slices or stand in long
-rooms; after 9250 the bass weighs more in the loss. A fresh run has all this from its start, so its result will differ."""  # noqa: E501
-
-_DIAL = """Trained for {steps} steps ({hours:.1f} hours of mixed audio) with `stembridge train --profile dial --init live` on two CPU cores, the
-look-ahead drawn for every batch from 0, 2, 4, 8, 16 frames and all. Between steps 458 and 2200 voices were 3 dB softer; that was taken back after
-songs had been scored. At look-ahead 0 this network hears 20 ms as `live` does, and was better than it on phrases but worse on the two real songs;
-so `live` is still the first version. Then its masks were made softer, after looking at the real songs: what goes into their softmax (weights and
-biases of `masks.outputs`) was divided by 1.5."""  # noqa: E501
-
-_STAGE = (
-    "Trained for {steps} steps ({hours:.1f} hours of mixed audio) with"
-    " `stembridge train --profile stage --init live` on one CPU core."
-)
-
-_HISTORY = {"builtin-live": _FIRST, "builtin-studio": _DIAL, "builtin-stage": _STAGE}
-"""How a model was trained, where that takes more words than its steps."""
-
+HISTORIES = "histories.toml"
+"""Beside the weights: how a model was trained, where that takes more words than `_TRAINED`."""
 _TRAINED = "Trained for {steps} steps ({hours:.1f} hours of mixed audio) with `stembridge train`."
-
-_CARD = """# built-in models
-
-The small causal band-split RoFormers that ship with stembridge, for stereo at 44.1 kHz: real masks on magnitudes that
-share every bin out among the stems.
-
-{models}
-
-{history}
-
-## Scores
-
-In dB on held-out songs (recorded ones whole, the others {seconds:.0f} s), higher is better; baselines SI-SDR, models SI-SDR / SDR (median over
-1-s windows in which the stem is heard: at most 40 dB below its loudest one). *mixture*: doing nothing. *band-pass*: 150 Hz to 7 kHz of the mixture for vocals, 30 to 250 Hz for bass; for
-the accompaniment the mixture less that of the vocals, at the scale that fits the truth best. *static EQ*: the fixed equaliser with the least
-error on all the other songs. *oracle mask*: ideal ratio masks on an STFT of 2048/512, which need the true stems and bound what masks on
-magnitudes reach. *accompaniment*: the mixture less the vocals.
-
-{scores}
-
-{gates}
-
-Potassium and Caesium (Software-Entwicklungskit) were never trained on, but two other songs of the same act were, and the changes of the data mix
-named above were made after looking at scores and errors on these two and on synthesised songs: read their scores as optimistic. In Caesium the bass
-lies inside `other`, so neither is scored. Phrases are test-split recordings over test-split instrumentals, set 2 dB below them. Synthesised
-songs come from the project's generator with unseen seeds.
-
-## What it is not good for
-
-- It is far below published models of any size: vocals come out with clear remains of the band, and the band keeps
-  clear remains of the singer. It is here so that everything works at once, not as the best separation one can have.
-{below}- Trained on few real voices (mostly house and trance phrases, one reader, one singer of single notes): choirs, rap, screaming, child voices,
-  opera and languages other than English and German are untested. Backing vocals and lead are not told apart.
-- Lead synthesisers, saxophone, bowed strings and guitar solos can leak into vocals, toms and hand drums into bass.
-- `other` is whatever remains and the least reliable stem.
-- Mono and strongly band-limited material (telephone, old records) was not trained on. Rates other than 44.1 kHz are resampled.
-- No listening test was done.
-
-## Data
-
-Mixed on the fly: gains within 15 dB, pitch within 4 semitones, three in ten voices within 8 (basses down to an octave lower), vocals at {quietest:+.0f} to {loudest:+.0f} dB of the accompaniment,
-equalisers, reverb; {produced:.0%} of sung and spoken voices after one to three treatments (vocoder, harmonies, telephone, drive, echo, widening,
-compression); {doubled:.0%} of all voices doubled to either side; {chopped:.0%} chopped; {without:.0%} of items are without vocals. Accompaniments: {accompaniments}. Voices: {voices}. Instrumental recordings
-("background") are known only as a whole: the loss then compares vocals and the rest. Files that are silent, shorter than 0.3 s (voices) or
-whose name tells no drum or pitch (one-shots) were left out.
-
-| material | by | licence | changes |
-|---|---|---|---|
-| "Hydrogen", "Sodium" stems (everythingisremixed) | Software-Entwicklungskit | CC0 1.0 | summed per stem, 150 s of each |
-| vocal phrases (etv, shv, dvs1, dvs2) | Producer Space, producerspace.com | CC0 | mixed |
-| sung notes and vowels (human-voice-dataset) | vocobox | MIT, Copyright (c) 2014 vocobox | mixed |
-| German speech | Kerstin / Rhasspy | CC0 1.0 | mixed |
-| MuldjordKit | Lars Muldjord / DrumGizmo, SFZ by kinwie | CC BY 4.0 | microphones mixed to stereo, sequenced |
-| sonic-pi samples | freesound.org authors; Uwe Zahn (arovane) | CC0 | sequenced |
-| Growlybass, Meatbass, Emilyguitar, Weresax | Karoryfer Lecolds, D. Smolken | CC0 1.0 | sequenced |
-| Salamander Grand Piano V3 | Alexander Holm | CC BY 3.0 | trimmed, sequenced |
-| Vibe Ace, Dance of the Sugar Plum Fairies, and music from mcmusic and Tandemonium | Kevin MacLeod (incompetech.com) | CC BY 3.0 and CC BY 4.0 | first 90 s, mixed |
-| muzak tiles (digabi) | BlueWhales, eliogu, MadDirtMonkey, RomanSenykMusic, Aila Scott, White Noise Audio | CC BY 3.0 | first 90 s, mixed |
-| synthesised songs | stembridge | GPL-3.0-or-later code, output free | - |
-
-Held-out songs also use music by Hyde, Raphael Novarina, Kevin MacLeod (CC BY) and phrases by Producer Space; none of it is part of the weights.
-
-## Licence
-
-The weights are published under CC BY 4.0: name stembridge and the authors above.
-"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -237,12 +161,14 @@ def measured_load(loads: Mapping[str, Any], name: str, config: CausalConfig) -> 
     return found if found and CausalConfig.from_dict(found["config"]) == config else None
 
 
-def card_text(table: Mapping[str, Any], seconds: float) -> str:
-    """The model card of all models of a score table, as Markdown."""
+def card_text(table: Mapping[str, Any], seconds: float, histories: Mapping[str, str]) -> str:
+    """The model card of all models of a score table, as Markdown. `histories`: in words, by name."""
     names = list(table["models"])
-    return _CARD.format(
+    return TEMPLATE.read_text(encoding="utf-8").format(
         models=models_table(table["models"]),
-        history="\n\n".join(_history(name, facts) for name, facts in table["models"].items()),
+        history="\n\n".join(
+            _history(name, facts, histories) for name, facts in table["models"].items()
+        ),
         scores=score_rows(means(table["rows"]) + table["rows"], names),
         gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
         below="".join(_shortfalls(table["rows"], name) for name in names),
@@ -252,8 +178,8 @@ def card_text(table: Mapping[str, Any], seconds: float) -> str:
     )  # fmt: skip
 
 
-def _history(name: str, facts: Mapping[str, Any]) -> str:
-    return f"`{name}`: " + _HISTORY.get(name, _TRAINED).format(**facts)
+def _history(name: str, facts: Mapping[str, Any], histories: Mapping[str, str]) -> str:
+    return f"`{shown(name)}`: " + histories.get(name, _TRAINED).format(**facts)
 
 
 def _shortfalls(rows: Sequence[Row], model: str) -> str:
@@ -264,7 +190,7 @@ def _shortfalls(rows: Sequence[Row], model: str) -> str:
         worse = [row for row in scored if row[model]["si_sdr"] < row[key]["si_sdr"]]
         if worse:
             where = ", ".join(f"{row['song']} ({row['stem']})" for row in worse)
-            lines.append(f"- `{model}` is below {name} on: {where}.\n")
+            lines.append(f"- `{shown(model)}` is below {name} on: {where}.\n")
     return "".join(lines)
 
 
@@ -275,11 +201,13 @@ def _shares(weights: dict[str, float]) -> str:
 def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Path, seconds: float) -> None:
     """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section."""
     weights.mkdir(parents=True, exist_ok=True)
+    told = weights / HISTORIES
+    histories = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
     for name, release in releases.items():
         own = {"models": {name: table["models"][name]}, "gates": {name: table["gates"][name]}}
-        text = card_text({**own, "rows": table["rows"]}, seconds)
+        text = card_text({**own, "rows": table["rows"]}, seconds, histories)
         _save(weights / f"{name}{SUFFIX}", release.network, ModelCard(LICENCE, "stembridge", text))
-    (weights / "MODEL_CARD.md").write_text(card_text(table, seconds), encoding="utf-8")
+    (weights / "MODEL_CARD.md").write_text(card_text(table, seconds, histories), encoding="utf-8")
     (weights / SCORES).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     renew_section(weights.resolve().parents[1] / "README.md", readme_section(table))
 
@@ -293,7 +221,6 @@ def _save(path: Path, network: CausalBSRoformer, card: ModelCard) -> None:
         if same and (found.config, found_card) == (network.config, card):
             return
     save_checkpoint(path, network, card)
-    path.chmod(0o644)
 
 
 def renew_section(page: Path, section: str) -> None:

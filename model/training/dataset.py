@@ -36,6 +36,7 @@ from model.training.synth import (
 GENERATOR_VERSION = 2
 """Part of the cache key of rendered songs: raise it when the song generator changes."""
 
+# How likely each is, of the items, voices or stems it concerns:
 SILENCED_STEM = 0.1
 FRESH_BASS = 0.6
 ROOM_FOR_BASS = 0.8
@@ -51,7 +52,7 @@ VOICE_DB = (-10.0, 4.0)
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
 """Basses go far down, drums up: below 60 Hz a sound must not pass for a kick because it is low."""
 REMIX_GAIN_DB = {"drums": (-7.0, 7.0), "bass": (-7.0, 11.0), "other": (-7.0, 7.0)}
-"""About -21 dBFS. In dance music the bass is often louder than all the rest."""
+"""Relative to -21 dBFS. In dance music the bass is often louder than all the rest."""
 
 
 @dataclass(frozen=True)

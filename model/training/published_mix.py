@@ -20,6 +20,16 @@ class PublishedItemStream(ItemStream):
     of its own. A stem is silence in a tenth of all cases, else an excerpt louder than -50 dB, +-3 dB.
     """
 
+    @property
+    def remarks(self) -> list[str]:
+        """As of any stream; and what of a library these items have no use for."""
+        sources = self.sources
+        parts = (sources.singing, sources.speech, sources.backgrounds, sources.one_shots)
+        idle = sum(len(part) for part in parts)
+        if not idle:
+            return super().remarks
+        return [*super().remarks, f"{idle} recordings that are not songs in stems: published items use none"]
+
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""
         rng = np.random.default_rng((self._seed, index))

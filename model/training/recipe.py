@@ -73,9 +73,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
-"""By name. "published" is that of arXiv 2309.02612, but for two things: its loss is taken relative to the
-mixture's level and weighs stems as "own" does (the paper has a network for each). Its steps and batch follow
-the machine."""
+"""By name. "published" is that of arXiv 2309.02612, but for a few things: its loss is taken relative to the
+mixture's level and weighs stems as "own" does (the paper has a network for each), its STFTs are scaled to
+unit energy, gradients are clipped, and the average of the weights is a shorter one while there are few steps.
+Its steps and batch follow the machine."""
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from model.catalogue import BUILTIN
 from model.training.evaluate import BASELINES, PHRASES, REAL, SYNTHETIC, TRUE_PARTS, Row
 
 HEADS = {"mixture": "mixture", "band_pass": "band-pass", "static_eq": "static EQ", "oracle": "oracle mask"}
@@ -67,11 +68,16 @@ def gates_of(rows: Sequence[Row], model: str) -> list[dict[str, Any]]:
     return found
 
 
+def shown(model: str) -> str:
+    """What a model is called on the command line."""
+    return model.removeprefix(f"{BUILTIN}-")
+
+
 def gate_lines(gates: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """One line for every gate of every model: pass or short."""
     return [
-        f"{model}: {'pass' if gate['met'] else 'short'}, {gate['gate']}: {gate['mean_db']:+.1f} dB in the"
-        f" mean, {gate['worst_db']:+.1f} dB on {gate['worst_song']}"
+        f"{shown(model)}: {'pass' if gate['met'] else 'short'}, {gate['gate']}: {gate['mean_db']:+.1f} dB"
+        f" in the mean, {gate['worst_db']:+.1f} dB on {gate['worst_song']}"
         for model, found in gates.items()
         for gate in found
     ]
@@ -107,7 +113,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def score_rows(rows: Sequence[Row], models: Sequence[str]) -> str:
     """A Markdown table of rows: SI-SDR of the baselines, SI-SDR and SDR of the models."""
-    heads = ["songs", "stem", *(HEADS[name] for name in BASELINES), *models]
+    heads = ["songs", "stem", *(HEADS[name] for name in BASELINES), *map(shown, models)]
     lines = [_line(heads), _line(["---", "---", *["--:"] * (len(heads) - 2)])]
     for row in rows:
         cells = [_cell(row[name], MEASURES[:1]) for name in BASELINES]
@@ -129,12 +135,13 @@ def _cell(scores: Mapping[str, float | None] | None, measures: Sequence[str]) ->
 
 def models_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table of the models: latency, size, load per hop where it was measured."""
-    heads = ["model", "latency", "parameters", "load per hop on one core, p50 / p99"]
+    load = "load per hop on one core, p50 / p99, at the live process's priority"
+    heads = ["model", "latency", "parameters", load]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for name, facts in models.items():
         frames, ms = facts["latency_frames"], facts["latency_frames"] / facts["sample_rate_hz"] * 1000
         size = f"{facts['parameters'] / 1e6:.2f} million"
-        lines.append(_line([name, f"{frames} frames, {ms:.1f} ms", size, _load_cell(facts["load"])]))
+        lines.append(_line([shown(name), f"{frames} frames, {ms:.1f} ms", size, _load_cell(facts["load"])]))
     return "\n".join(lines)
 
 

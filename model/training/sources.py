@@ -176,7 +176,10 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
             if split == "test":
                 continue
         try:
-            _add_song(sources, name, _stem_files(song_folder), cache, ("vocals",))
+            files = _stem_files(song_folder)
+            added = _add_song(sources, name, files, cache, ("vocals",))
+            if added and len(files) == 2 and files["other"].stem.lower() == "other":
+                sources.notes.append(f"{song_folder}: vocals and other alone; other is taken for the rest")
         except TrainingDataError as error:
             sources.left_out.append(str(error))
     if not sources.songs and split == "train":
@@ -193,7 +196,8 @@ def _song_folders(folder: Path, split: str) -> Iterator[Path]:
         return
     root = folder / split if divided else folder
     for path in sorted(p for p in root.rglob("*") if p.is_dir()):
-        if any(_is_stem(file) for file in path.iterdir()):
+        inside = list(path.iterdir())
+        if not inside or any(file.suffix.lower() in SUFFIXES for file in inside):
             yield path
 
 
@@ -215,6 +219,10 @@ def _stem_files(song_folder: Path) -> dict[str, Path]:
         if path.stem.lower() in files:
             raise TrainingDataError(f"{song_folder}: has two files for {path.stem.lower()}; keep one")
         files[path.stem.lower()] = path
+    if not files:
+        raise TrainingDataError(
+            f"{song_folder}: no file is named vocals, drums, bass, other or instrumental; not used"
+        )
     if set(STEM_NAMES) <= set(files):
         return {name: files[name] for name in STEM_NAMES}
     backing = [files[name] for name in (*_ACCOMPANIMENT_NAMES, "other") if name in files]
@@ -226,8 +234,8 @@ def _stem_files(song_folder: Path) -> dict[str, Path]:
 
 def _add_song(
     sources: Sources, name: str, files: dict[str, Path], cache: Path, required: tuple[str, ...]
-) -> None:
-    """One song: all its stems, or none where one is bad or where they do not fit together."""
+) -> bool:
+    """One song: all its stems, or none (false) where one is bad or where they do not fit together."""
     try:
         if missing := [stem for stem in required if stem not in files]:
             raise TrainingDataError(f"{_folder_of(files)}: has no {', '.join(missing)}; not used")
@@ -237,10 +245,11 @@ def _add_song(
         _require_same(files, {stem: pcm.shape[-1] for stem, pcm in stems.items()}, "frames")
     except TrainingDataError as error:
         sources.left_out.append(str(error))
-        return
+        return False
     sources.songs.append(StemSong(name, stems))
     if (rate := next(iter(rates.values()))) != RATE_HZ:
         sources.notes.append(f"{_folder_of(files)}: {rate} Hz, resampled to {RATE_HZ} Hz")
+    return True
 
 
 def _folder_of(files: dict[str, Path]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def load_state(settings: TrainSettings) -> TrainingState:
         if found != wanted[name]:
             raise TrainingError(
                 f"{settings.checkpoint_path}: was trained with another {name}"
-                f" ({_difference(found, wanted[name])}); use that one"
+                f" ({_difference(found, wanted[name])});"
+                " resume it with that one, or train in another folder"
             )
     state = new_state(settings)
     state.model.load_state_dict(saved["model"])
@@ -148,6 +150,11 @@ def load_state(settings: TrainSettings) -> TrainingState:
     if saved.get("scaler"):  # empty, or absent in older files, where the run needs none
         state.scaler.load_state_dict(saved["scaler"])
     state.step, state.smoothed_loss = saved["step"], saved["smoothed_loss"]
+    if state.step > settings.recipe.steps:
+        raise TrainingError(
+            f"{settings.checkpoint_path}: is at step {state.step} already; give more steps than"
+            f" {settings.recipe.steps}"
+        )
     return state
 
 
@@ -170,6 +177,8 @@ def _read(path: Path) -> dict[str, Any]:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not saved.keys() >= _KEYS:
             raise KeyError(*(_KEYS - saved.keys()))
-    except Exception as error:
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror or error}); try again") from error
+    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path}: not a training checkpoint; delete it and start again") from error
     return saved

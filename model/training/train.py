@@ -110,6 +110,8 @@ def refuse(settings: TrainSettings, ranks: Ranks) -> None:
     """Raise TrainingError where a run would destroy another, or cannot be shared by its processes."""
     if settings.resume and settings.init is not None:
         raise TrainingError("--init starts a new training, --resume goes on with one; give one of them")
+    if math.isnan(settings.minutes):
+        raise TrainingError("minutes must be a number, not nan")
     if settings.checkpoint_path.exists() and not settings.resume:
         raise TrainingError(f"{settings.checkpoint_path}: exists; resume it, or choose another folder")
     config, longest = settings.config, settings.config.longest_window_frames

@@ -5,7 +5,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from model.catalogue import Entry, at_look_ahead, check_name, models_folder, published_models
+from model.catalogue import (
+    CatalogueError,
+    Entry,
+    at_look_ahead,
+    check_name,
+    models_folder,
+    published_models,
+    resolve,
+)
 from model.config import WHOLE_SIGNAL, RoformerConfig
 
 ENTRIES = list(published_models().values())
@@ -87,6 +95,12 @@ def test_the_size_of_the_file_is_that_of_its_weights(name: str) -> None:
     stems = {"karaoke-becruily": 2, "karaoke-anvuew": 1, "mel-2s-musdb": 4}.get(name) or len(entry.stem_names)
     if megabytes:
         assert 4 * parameters(entry, stems) / 1e6 == pytest.approx(megabytes, rel=0.003)
+
+
+@pytest.mark.parametrize("name", ["mine.ckpt", "folder/model.pth"])
+def test_a_pickle_is_to_be_imported_first(name: str) -> None:
+    with pytest.raises(CatalogueError, match=rf"^{name}: pickles are not loaded; .* models import {name}`$"):
+        resolve(name)
 
 
 def test_the_folder_of_models_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

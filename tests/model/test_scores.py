@@ -230,9 +230,9 @@ def test_publishing_writes_weights_card_scores_and_readme(weights, model) -> Non
     assert readme_section(table) in page
     assert "old" not in page
     text = (weights / "MODEL_CARD.md").read_text()
-    assert "builtin-stage" in text and "20 steps" in text
+    assert "`stage`: Trained for 20 steps" in text
     network, own = load_checkpoint(weights / "builtin-live.safetensors")
-    assert "builtin-live" in own.text and "builtin-stage" not in own.text
+    assert "`live`: Trained" in own.text and "`stage`" not in own.text
     for name, weight in model.state_dict().items():
         assert torch.equal(network.state_dict()[name], weight), name
 

@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes to the bit, and refuses what it cannot do."""
 
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -132,7 +133,7 @@ def test_what_a_resumed_run_does_otherwise_is_said(tmp_path):
 def test_another_configuration_is_named_by_what_differs(tmp_path):
     ready = settings(tmp_path)
     save_state(new_state(ready), ready)
-    with pytest.raises(TrainingError, match=r"another config \(hop_frames 441\); use that one"):
+    with pytest.raises(TrainingError, match=r"another config \(hop_frames 441\); resume it with"):
         load_state(settings(tmp_path, config=dataclasses.replace(SMALL_LIVE, hop_frames=294)))
 
 
@@ -300,6 +301,28 @@ def test_resume_refuses_another_run(tmp_path, change):
     save_state(new_state(settings(tmp_path)), settings(tmp_path))
     with pytest.raises(TrainingError, match="trained with another"):
         load_state(settings(tmp_path, **change))
+
+
+def test_fewer_steps_than_were_made_are_refused(folder):
+    train(settings(folder, steps=2))
+    with pytest.raises(TrainingError, match="at step 2 already; give more steps than 1"):
+        train(settings(folder, steps=1, resume=True))
+
+
+def test_time_that_is_no_number_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="minutes must be a number"):
+        train(settings(tmp_path, minutes=math.nan))
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_broken(tmp_path, monkeypatch):
+    save_state(new_state(settings(tmp_path)), settings(tmp_path))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(TrainingError, match=r"cannot be read \(Permission denied\); try again"):
+        load_state(settings(tmp_path))
 
 
 def test_broken_checkpoint_is_refused(tmp_path):

@@ -117,8 +117,23 @@ def test_a_misspelt_split_is_named(library, cache):
 @pytest.mark.parametrize("backing", ["other", "accompaniment", "instrumental", "no_vocals"])
 def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, backing):
     write_song(tmp_path / "duo", ("vocals", backing))
-    (song,) = load_songs(tmp_path, cache).songs
+    sources = load_songs(tmp_path, cache)
+    (song,) = sources.songs
     assert (set(song.stems), song.complete) == ({"vocals", "other"}, False)
+    said = [f"{tmp_path}/duo: vocals and other alone; other is taken for the rest"]
+    assert sources.notes == (said if backing == "other" else [])
+
+
+def test_folders_of_sound_without_a_stem_are_named(tmp_path, cache):
+    write_song(tmp_path / "good")
+    write(tmp_path / "numbered/01_vocals.wav", tone(5.0))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/readme.txt").write_text("no sound")
+    sources = load_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["good"]
+    assert [line.split(":")[0] for line in sources.left_out] == [f"{tmp_path}/empty", f"{tmp_path}/numbered"]
+    assert all("no file is named vocals, drums" in line for line in sources.left_out)
 
 
 def test_folders_named_train_and_test_are_the_splits(tmp_path, cache):

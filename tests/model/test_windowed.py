@@ -247,6 +247,28 @@ def test_linear_attention_runs_in_lower_precision_too(dtype: torch.dtype) -> Non
     assert float((rough - exact).square().sum() / exact.square().sum()) < 1e-3
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("architecture", ["bs", "mel"])
+def test_on_a_gpu_float16_compiled_and_captured_keeps_the_sound_and_allocates_nothing(
+    architecture: str,
+) -> None:
+    config = dataclasses.replace(SHORT, architecture=architecture, dim=64, depth=4, heads=4, dim_head=16)
+    exact = WindowedSeparator(network_of(config), FRAMING)
+    captured = WindowedSeparator(network_of(config), FRAMING, "cuda")
+    captured.warm_up()
+    held = torch.cuda.memory_allocated()
+    found, expected = (np.zeros((len(config.stem_names), 2, 128), np.float32) for _ in range(2))
+    for seed in range(20):
+        window = noise(2, FRAMING.window_frames, seed=seed)
+        captured.separate(window, found)
+        exact.separate(window, expected)
+        error = np.sum((found - expected) ** 2) / np.sum(expected**2)
+        assert 10 * np.log10(error) < -55
+    assert torch.cuda.memory_allocated() == held
+    captured.close()
+
+
 class FakeCuda:
     """Remembers what a capture asks for; replaying does what was recorded."""
 

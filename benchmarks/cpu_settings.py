@@ -1,0 +1,83 @@
+"""What each setting of the process around a live hop is worth: python -m benchmarks.cpu_settings.
+
+The separator of a built-in profile, paced as live sound, once as it is shipped and once for each setting
+undone or tried, every one in a process of its own. A fading sound is one whose samples are denormal numbers.
+"""
+
+import argparse
+import gc
+import json
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from host.bench_rows import Row, as_table, in_order
+from host.hop_times import CHANNELS, in_time, summary, timed
+from model.checkpoint import load_model
+from model.separators import CausalSeparator
+
+FADED = 1e-39
+LONGEST_S = 300
+
+
+def as_shipped() -> None: ...
+
+
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def one_core() -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def denormals_kept() -> None:
+    torch.set_flush_denormal(False)
+
+
+def garbage_not_frozen() -> None:
+    gc.unfreeze()
+
+
+SETTINGS: dict[str, tuple[Callable[[], None], float]] = {
+    "as shipped": (as_shipped, 0.1),
+    "two threads": (two_threads, 0.1),
+    "bound to one core": (one_core, 0.1),
+    "garbage not frozen": (garbage_not_frozen, 0.1),
+    "as shipped, fading": (as_shipped, FADED),
+    "denormals kept, fading": (denormals_kept, FADED),
+}
+"""What is done after the warm-up, and the level of the noise."""
+
+
+def measured(model: str, name: str, hops: int) -> Row:
+    change, level = SETTINGS[name]
+    separator = CausalSeparator(load_model(model)[0])
+    separator.warm_up()
+    change()
+    noise = np.random.default_rng(0).standard_normal((50, CHANNELS, separator.hop_frames), np.float32)
+    noise *= np.float32(level)
+    stems = np.zeros((len(separator.stem_names), CHANNELS, separator.hop_frames), np.float32)
+    hop_s = separator.hop_frames / separator.sample_rate_hz
+    took = timed(lambda run: separator.separate(noise[run % len(noise)], stems), hops, hop_s)
+    return Row(f"{model}, paced", name, summary(took, hop_s) | {"hops": hops})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="live")
+    parser.add_argument("--hops", type=int, default=1500, help="of every setting")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rows = in_order(in_time(LONGEST_S, measured, arguments.model, name, arguments.hops) for name in SETTINGS)
+    if arguments.json:
+        print(json.dumps([row.figures | {"name": row.name} for row in rows]))
+        return
+    Console(width=160, highlight=False).print(as_table(rows))
+
+
+if __name__ == "__main__":
+    main()
