@@ -149,10 +149,22 @@ def _window(shape: Shape, device: torch.device) -> Tensor:
 
 @torch.inference_mode()
 def _exactness(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
-    """Masks of identical spectra, and what comes out, in float16 where ours is float32, against float32."""
+    """Masks of identical spectra, and what comes out, in float16 (ours, where it is that) and in bfloat16,
+    against float32."""
     if _dtype(lowered) == torch.float32:
-        lowered = copy.deepcopy(lowered)
-        lower_products(lowered, torch.float16)
+        lowered = _in(torch.float16, exact)
+    found = _errors(exact, lowered, audio)
+    coarse = _errors(exact, _in(torch.bfloat16, exact), audio)
+    return found | {f"bf16_{name}": value for name, value in coarse.items()}
+
+
+def _in(dtype: torch.dtype, exact: Roformer) -> Roformer:
+    network = copy.deepcopy(exact)
+    lower_products(network, dtype)
+    return network
+
+
+def _errors(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
     spectrum = exact.stft(audio)
     errors = mask_error(lowered.mask(spectrum), exact.mask(spectrum))
     return errors | {"output_db": decibels(lowered(audio), exact(audio))}
