@@ -4,7 +4,8 @@ One checkpoint that was trained with several look-aheads is scored on held-out s
 unbounded, on sliding windows of several lengths and look-aheads; beside it the `stage` profile where its
 weights are installed. Written into `--out`: latency_quality.png, .md and .json. SI-SDR is the mean over the
 songs of a set; load is compute time over hop duration on one core, paced where a hop streams. Scores take
-long and do not mind company, loads are the other way round: `--loads` measures only those again.
+long and do not mind company, loads are the other way round: `--loads` measures only those again. Every system
+hears LEAD_IN_S of a song before what is scored: a window that reaches back to silence does worse.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from model.windowed import WindowedSeparator
 from streaming.overlap_add import OverlapAdd
 
 WHOLE_SONG = "whole song"
+"""Given in overlapping pieces of `model.offline`, as `stembridge separate` does."""
 GPU_LOOK_AHEAD_S, GPU_WINDOW_S = 0.05, 2.0
 HOP_S, FADE_S = 0.04, 0.01
 WINDOWS_S = (1.0, 4.0)
@@ -45,6 +47,8 @@ WINDOWS_S = (1.0, 4.0)
 LOOK_AHEADS_S = (0.01, 0.05, 0.13)
 """At GPU_WINDOW_S: 60, 100 and 180 ms of latency."""
 WINDOW_LOAD_S = 20.0
+LEAD_IN_S = 4.0
+"""As long as the longest window."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Point:
     @property
     def separate(self) -> Separate:
         """The way that its scores are of."""
-        return on_windows(self.network, self.framing) if self.framing else whole(self.network)
+        return on_windows(self.network, self.framing, LEAD_IN_S) if self.framing else whole(self.network)
 
     def facts(self) -> dict[str, Any]:
         """What table and picture show of it beside its scores."""
@@ -77,8 +81,11 @@ class Point:
         return told | {"look_ahead_frames": self.network.config.look_ahead_frames}
 
 
-def on_windows(network: CausalBSRoformer, framing: WindowFraming) -> Separate:
-    """Stems as the live engine gives them, on the frames of the mixture; silence lies around it."""
+def on_windows(network: CausalBSRoformer, framing: WindowFraming, skipped_s: float = 0.0) -> Separate:
+    """Stems as the live engine gives them, on the frames of the mixture; silence lies around it.
+
+    Windows that end in the first `skipped_s` are left out, and their stems are silent.
+    """
     separator = WindowedSeparator(network, framing)
     window, hop, fade = framing.window_frames, framing.hop_frames, framing.fade_frames
     before, stems = window - hop, len(separator.stem_names)
@@ -87,9 +94,9 @@ def on_windows(network: CausalBSRoformer, framing: WindowFraming) -> Separate:
         frames, overlap_add = mixture.shape[1], OverlapAdd(stems, len(mixture), hop, fade)
         hops = -(-(frames + framing.latency_frames - hop) // hop)
         padded = np.pad(mixture, ((0, 0), (before, hops * hop - frames)))
-        out = np.empty((stems, len(mixture), hops * hop), np.float32)
+        out = np.zeros((stems, len(mixture), hops * hop), np.float32)
         contribution = np.empty((stems, len(mixture), hop + fade), np.float32)
-        for start in range(0, hops * hop, hop):
+        for start in range(round(skipped_s * separator.sample_rate_hz) // hop * hop, hops * hop, hop):
             separator.separate(padded[:, start : start + window], contribution)
             overlap_add.add(contribution, out[..., start : start + hop])
         late = framing.latency_frames - hop
@@ -156,8 +163,11 @@ def causal(model: str) -> CausalBSRoformer:
 
 def chosen(songs: Sequence[HeldOutSong], each: int | None, seconds: float) -> list[HeldOutSong]:
     """So many songs of each set, and of each the part of this length with the loudest vocals."""
+    for song in songs:
+        if song.seconds < LEAD_IN_S + seconds:
+            raise SystemExit(f"{song.name}: shorter than {seconds:g} + {LEAD_IN_S:g} s; take fewer --seconds")
     sets = [list(same) for _, same in groupby(songs, key=lambda song: song.kind)]
-    return [song.excerpt(seconds) for same in sets for song in same[:each]]
+    return [song.excerpt(seconds, LEAD_IN_S) for same in sets for song in same[:each]]
 
 
 def load_of(point: Point, hops: int) -> dict[str, float] | None:
@@ -238,7 +248,7 @@ def main() -> None:
         found = earlier(options.out, points)
     else:
         with TemporaryDirectory() as cache:
-            songs = held_out_songs(options.audio, Path(cache), options.seconds)
+            songs = held_out_songs(options.audio, Path(cache), options.seconds + LEAD_IN_S)
         found = measure(points, chosen(songs, options.songs, options.seconds))
     found = with_loads(found, points, options.hops)
     write(found, options.out)

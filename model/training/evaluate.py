@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class HeldOutSong:
-    """A test song: stems [4, 2, frames] and which of them are true (a missing bass may hide in `other`)."""
+    """A test song: stems [4, 2, frames] and which of them are true (a missing bass may hide in `other`).
+
+    `lead_in` [2, frames] is what models hear of the mixture before; nothing of it is scored.
+    """
 
     name: str
     stems: Audio
     scored: tuple[str, ...]
     kind: str = SYNTHETIC
+    lead_in: Audio = field(default_factory=lambda: np.zeros((2, 0), np.float32))
 
     @property
     def mixture(self) -> Audio:
@@ -83,10 +87,13 @@ class HeldOutSong:
         truth: Audio = self.stems[[STEM_NAMES.index(part) for part in TRUE_PARTS[stem]]].sum(axis=0)
         return truth if truth.any() else None
 
-    def excerpt(self, seconds: float) -> HeldOutSong:
-        """The part of this length with the loudest vocals; the song itself where it is shorter."""
-        part = loudest(self.stems[0], frames_of(seconds), RATE_HZ)
-        return replace(self, stems=self.stems[..., part])
+    def excerpt(self, seconds: float, lead_in_s: float = 0.0) -> HeldOutSong:
+        """The part of this length with the loudest vocals and so much before it, all of what follows the
+        first `lead_in_s` where that is shorter."""
+        lead = frames_of(lead_in_s)
+        part = loudest(self.stems[0, :, lead:], frames_of(seconds), RATE_HZ)
+        before = self.mixture[:, part.start : part.start + lead]
+        return replace(self, stems=self.stems[..., lead:][..., part], lead_in=before)
 
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
@@ -215,10 +222,16 @@ def _baselines(held_out: HeldOutSong, stem: str, truth: Audio, ideal: Audio, gai
     }
 
 
+def _after_lead_in(separate: Separate, held_out: HeldOutSong) -> Mapping[str, Audio]:
+    lead = held_out.lead_in.shape[-1]
+    found = estimates_of(separate, np.concatenate([held_out.lead_in, held_out.mixture], axis=1))
+    return {stem: sound[:, lead:] for stem, sound in found.items()}
+
+
 def score_song(models: Mapping[str, Separate], held_out: HeldOutSong, gains: Mapping[str, Bins]) -> list[Row]:
     """One row per stem whose truth is known, the accompaniment (all but vocals) included."""
     mixture = held_out.mixture
-    separated = {name: estimates_of(model, mixture) for name, model in models.items()}
+    separated = {name: _after_lead_in(model, held_out) for name, model in models.items()}
     ideal = ideal_ratio_masks(mixture, held_out.stems)
     rows = []
     for stem, truth in _truths(held_out).items():

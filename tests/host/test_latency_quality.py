@@ -75,6 +75,10 @@ def test_scores_of_windows_are_of_what_the_live_engine_gives() -> None:
     assert tuple(stems) == STEM_NAMES
     for stem, whole in zip(stems.values(), expected, strict=True):
         np.testing.assert_allclose(stem, whole, rtol=0, atol=2e-6)
+    skipped = on_windows(network, framed(network, 0.2, 0.01), skipped_s=0.25)(mixture)
+    for stem, whole in zip(skipped.values(), stems.values(), strict=True):
+        assert not np.array_equal(stem, whole)
+        np.testing.assert_array_equal(stem[:, 11_025:], whole[:, 11_025:])
 
 
 def test_loads_are_measured_again_only_beside_scores_of_the_same_points(tmp_path) -> None:
@@ -86,10 +90,12 @@ def test_loads_are_measured_again_only_beside_scores_of_the_same_points(tmp_path
 
 
 def test_so_many_songs_of_every_set() -> None:
-    stems = np.ones((4, 2, 3 * 44_100), np.float32)
+    stems = np.ones((4, 2, 5 * 44_100), np.float32)
     songs = [HeldOutSong(str(n), stems, STEM_NAMES, kind) for n, kind in enumerate([REAL] * 3 + [PHRASES])]
     assert [(song.name, song.seconds) for song in chosen(songs, 2, 1.0)] == [("0", 1), ("1", 1), ("3", 1)]
     assert len(chosen(songs, None, 1.0)) == 4
+    with pytest.raises(SystemExit, match=r"^0: shorter than 2 \+ 4 s; take fewer --seconds$"):
+        chosen(songs, None, 2.0)
 
 
 def found():

@@ -37,6 +37,7 @@ from model.training.evaluate import (
     estimates_of,
     evaluate,
     held_out_songs,
+    score_song,
     scores_of,
     whole,
 )
@@ -138,6 +139,25 @@ def test_an_excerpt_is_where_the_voice_is_loudest() -> None:
     assert song.excerpt(2.0).stems.shape[-1] == 2 * 44_100
     np.testing.assert_array_equal(song.excerpt(2.0).stems, song.stems[..., 44_100:])
     np.testing.assert_array_equal(song.excerpt(9.0).stems, song.stems)
+    after = song.excerpt(1.0, lead_in_s=1.5)
+    np.testing.assert_array_equal(
+        np.concatenate([after.lead_in, after.mixture], axis=1), song.mixture[:, :110_250]
+    )
+
+
+def test_what_comes_before_is_heard_and_not_scored() -> None:
+    heard = []
+
+    def separate(mixture):
+        heard.append(mixture)
+        return {"vocals": mixture, "other": 0 * mixture}
+
+    song = held_out()
+    whole_rows = score_song({"all": separate}, song, {})
+    lead_in = np.ones((2, 1000), np.float32)
+    rows = score_song({"all": separate}, dataclasses.replace(song, lead_in=lead_in), {})
+    assert rows == whole_rows
+    np.testing.assert_array_equal(heard[1], np.concatenate([lead_in, heard[0]], axis=1))
 
 
 def test_progress_says_what_is_left(model) -> None:
