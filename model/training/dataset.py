@@ -124,6 +124,7 @@ class ItemStream:
         self.sources, self._cache, self._seed, self._frames = sources, cache, seed, frames
         self._pool, self._mix = pool, mix
         self._instruments = instruments(sources.one_shots)
+        self._one_shots = str([(str(path), pcm.shape[-1]) for path, pcm in sorted(sources.one_shots.items())])
         self._recorded_voices = [s.stems["vocals"] for s in sources.songs if "vocals" in s.stems]
         self._accompaniments = ["synthetic"]
         self._accompaniments += ["background"] * bool(sources.backgrounds) + ["recorded"] * bool(
@@ -177,8 +178,8 @@ class ItemStream:
         return self._pool_song(kind, int(rng.integers(self._pool.songs)))
 
     def _pool_song(self, kind: str, index: int) -> StemSong:
-        one_shots = sorted(self.sources.one_shots)
-        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {self._pool.seconds} {one_shots}"
+        made_of = self._one_shots if kind == "sequenced" else ""
+        key = f"{kind} {GENERATOR_VERSION} {self._seed} {index} {self._pool.seconds} {made_of}"
         makers: dict[str, Callable[[], Audio]] = {
             "synthetic": lambda: song(self._seed, index, self._pool.seconds),
             "sequenced": lambda: sequenced_song(self._instruments, self._seed, index, self._pool.seconds),

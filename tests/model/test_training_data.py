@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.training import dataset
 from model.training.dataset import ItemStream, Pool
 from model.training.losses import published_loss, separation_loss, snr_loss
 from model.training.mix import DEFAULT_MIX, MixError, parse_mix
@@ -70,6 +71,17 @@ def test_items_depend_on_seed_and_index_alone(library, tmp_path, cache):
         assert np.array_equal(item.stems, in_order[i].stems)
         assert item.split == in_order[i].split
     assert not np.array_equal(in_order[0].stems, in_order[1].stems)
+
+
+def test_songs_are_rendered_anew_only_where_what_they_are_made_of_changed(cache, monkeypatch):
+    keys = []
+    monkeypatch.setattr(dataset, "cached", lambda _cache, key, _make: keys.append(key) or np.zeros((4, 2, 9)))
+    shot = Path("drums/kick.wav")
+    for one_shots in ({}, {shot: np.zeros((2, 50))}, {shot: np.zeros((2, 60))}):
+        made = stream(Sources(one_shots=one_shots), cache)
+        for kind in ("synthetic", "sequenced"):
+            made._pool_song(kind, 0)
+    assert (len(set(keys[::2])), len(set(keys[1::2]))) == (1, 3)
 
 
 def test_without_recordings_every_item_is_synthesised_and_split(cache):
