@@ -81,18 +81,21 @@ def bench(
     """
     if plot:
         writable_folder(plot.parent)
-    rows = in_order(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
+    rows: list[Row] = []
+    try:
+        rows.extend(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
+    finally:  # Ctrl-C too leaves what was measured until then
+        _show(in_order(rows), as_json)
+    if plot:
+        picture(in_order(rows)).savefig(plot, format="png")
+
+
+def _show(rows: Sequence[Row], as_json: bool) -> None:
     facts = machine()
     if as_json:
         command = shlex.join(["stembridge", *sys.argv[1:]])
         click.echo(json.dumps({"machine": facts, "command": command, "rows": [asdict(row) for row in rows]}))
-    else:
-        _print(facts, rows)
-    if plot:
-        picture(rows).savefig(plot, format="png")
-
-
-def _print(facts: dict[str, object], rows: Sequence[Row]) -> None:
+        return
     console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES, highlight=False)
     console.print(f"{facts['processor']}; GPU: {facts['gpu'] or 'none'}; {facts['system']}")
     console.print(as_table(rows))

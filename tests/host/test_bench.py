@@ -195,6 +195,17 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(error: Exception) -> None:
     assert [(row.group, row.trouble) for row in rows] == [("a", ""), ("first", "two lines"), ("c", "")]
 
 
+def test_what_was_measured_before_an_interrupt_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted():
+        yield Row("a", "ours", FIGURES)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", interrupted)])
+    result = CliRunner().invoke(main, ["bench", "--json"])
+    assert result.exit_code == 130
+    assert [row["name"] for row in json.loads(result.stdout)["rows"]] == ["ours"]
+
+
 def test_the_command_prints_json_and_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = [Row("a", "ours", FIGURES), Row("a", "b", FIGURES)]
     monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", lambda: rows)])
