@@ -10,12 +10,11 @@ import json
 import os
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from host.bench_rows import Row, as_table, in_order
-from host.hop_times import CHANNELS, in_time, summary, timed
+from host.hop_times import in_time, summary, time_hops
 from model.checkpoint import load_model
 from model.separators import CausalSeparator
 
@@ -58,11 +57,8 @@ def measured(model: str, name: str, hops: int) -> Row:
     separator = CausalSeparator(load_model(model)[0])
     separator.warm_up()
     change()
-    noise = np.random.default_rng(0).standard_normal((50, CHANNELS, separator.hop_frames), np.float32)
-    noise *= np.float32(level)
-    stems = np.zeros((len(separator.stem_names), CHANNELS, separator.hop_frames), np.float32)
+    took = time_hops(separator, hops, paced=True, level=level)
     hop_s = separator.hop_frames / separator.sample_rate_hz
-    took = timed(lambda run: separator.separate(noise[run % len(noise)], stems), hops, hop_s)
     return Row(f"{model}, paced", name, summary(took, hop_s) | {"hops": hops})
 
 

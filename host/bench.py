@@ -85,9 +85,10 @@ def bench(
     try:
         rows.extend(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
     finally:  # Ctrl-C too leaves what was measured until then
-        _show(in_order(rows), as_json)
+        told = in_order(rows)
+        _show(told, as_json)
     if plot:
-        picture(in_order(rows)).savefig(plot, format="png")
+        picture(told).savefig(plot, format="png")
 
 
 def _show(rows: Sequence[Row], as_json: bool) -> None:

@@ -46,12 +46,12 @@ def runs_in(step: Step, seconds: float) -> int:
     return max(LEAST_RUNS, round(seconds / float(np.median(timed(step, PILOT_RUNS)))))
 
 
-def hop_step(separator: Separator) -> Step:
-    """A run is one hop of noise; several streams hear the same."""
+def hop_step(separator: Separator, level: float = 0.1) -> Step:
+    """A run is one hop of noise of this level; several streams hear the same."""
     streams = getattr(separator, "streams", 1)
     rows = (streams,) if streams > 1 else ()
     hop_frames, window_frames = separator.hop_frames, separator.window_frames
-    noise = _noise(window_frames + (DIFFERENT_HOPS - 1) * hop_frames)
+    noise = np.float32(level) * _noise(window_frames + (DIFFERENT_HOPS - 1) * hop_frames)
     contribution_frames = hop_frames + fade_frames(separator)
     stems = np.empty((*rows, len(separator.stem_names), CHANNELS, contribution_frames), dtype=np.float32)
     shape = (*rows, CHANNELS, window_frames)
@@ -64,13 +64,13 @@ def hop_step(separator: Separator) -> Step:
 
 
 def _noise(frames: int) -> Audio:
-    return 0.1 * np.random.default_rng(0).standard_normal((CHANNELS, frames), dtype=np.float32)
+    return np.random.default_rng(0).standard_normal((CHANNELS, frames), dtype=np.float32)
 
 
-def time_hops(separator: Separator, hops: int, paced: bool) -> NDArray[np.float64]:
-    """Seconds of every hop of noise, as `timed`. Threads: that of `warm_up`."""
+def time_hops(separator: Separator, hops: int, paced: bool, level: float = 0.1) -> NDArray[np.float64]:
+    """Seconds of every hop of noise of this level, as `timed`. Threads: that of `warm_up`."""
     hop_s = separator.hop_frames / separator.sample_rate_hz
-    return timed(hop_step(separator), hops, hop_s if paced else 0.0)
+    return timed(hop_step(separator, level), hops, hop_s if paced else 0.0)
 
 
 def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:

@@ -153,9 +153,12 @@ def _exactness(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
     against float32."""
     if _dtype(lowered) == torch.float32:
         lowered = _in(torch.float16, exact)
-    found = _errors(exact, lowered, audio)
-    coarse = _errors(exact, _in(torch.bfloat16, exact), audio)
-    return found | {f"bf16_{name}": value for name, value in coarse.items()}
+    spectrum = exact.stft(audio)
+    ours, rough, expected = (
+        (network.mask(spectrum), network(audio)) for network in (lowered, _in(torch.bfloat16, exact), exact)
+    )
+    coarse = {f"bf16_{name}": value for name, value in _errors(rough, expected).items()}
+    return _errors(ours, expected) | coarse
 
 
 def _in(dtype: torch.dtype, exact: Roformer) -> Roformer:
@@ -164,10 +167,9 @@ def _in(dtype: torch.dtype, exact: Roformer) -> Roformer:
     return network
 
 
-def _errors(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
-    spectrum = exact.stft(audio)
-    errors = mask_error(lowered.mask(spectrum), exact.mask(spectrum))
-    return errors | {"output_db": decibels(lowered(audio), exact(audio))}
+def _errors(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> Figures:
+    """Of masks and of what comes out."""
+    return mask_error(found[0], exact[0]) | {"output_db": decibels(found[1], exact[1])}
 
 
 def _dtype(network: nn.Module) -> torch.dtype:
@@ -243,7 +245,7 @@ def _peer_error(shape: Shape, peer: nn.Module, device: torch.device) -> Figures:
     """Of its own lower precision against its own float32."""
     audio = _window(shape, device)
     with torch.inference_mode():
-        exact, audio_out = roformer_run(peer, shape.config, audio)
+        exact = roformer_run(peer, shape.config, audio)
         with _lower(device, torch.float16):
-            found, lowered_out = roformer_run(peer, shape.config, audio)
-    return mask_error(found, exact) | {"output_db": decibels(lowered_out.float(), audio_out)}
+            masks, sound = roformer_run(peer, shape.config, audio)
+    return _errors((masks, sound.float()), exact)
