@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from host.colours import ACCENT
 from model.training.score_tables import SETS
 
 COLOURS = {
-    "vocals": "#e0642d",
+    "vocals": ACCENT,
     "accompaniment": "#22252b",
     "drums": "#4a90b8",
     "bass": "#5a9a4a",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -81,10 +82,12 @@ def bench(
     """
     if plot:
         writable_folder(plot.parent)
+    _require(devices)
     rows: list[Row] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         rows.extend(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
-    finally:  # Ctrl-C too leaves what was measured until then
+    finally:  # Ctrl-C and SIGTERM too leave what was measured until then
         told = in_order(rows)
         _show(told, as_json)
     if plot:
@@ -100,6 +103,15 @@ def _show(rows: Sequence[Row], as_json: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES, highlight=False)
     console.print(f"{facts['processor']}; GPU: {facts['gpu'] or 'none'}; {facts['system']}")
     console.print(as_table(rows))
+
+
+def _require(devices: Sequence[str]) -> None:
+    """Errors: DeviceError where one that was asked for is not here."""
+    if devices:
+        from model.devices import usable  # torch, which the callback alone does not need
+
+        for device in devices:
+            usable(device)
 
 
 def _present() -> tuple[str, ...]:
@@ -140,8 +152,11 @@ def _builtin_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
 def _window_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
     import torch
 
-    from host.window_times import SHAPES, window_rows
+    from host.window_times import SHAPES, our_rows, peer_rows
 
-    for device in devices:
-        for shape in SHAPES[device]:
-            yield f"{shape.name}, {device}", partial(window_rows, shape, torch.device(device), seconds)
+    shapes = [(shape, torch.device(device)) for device in devices for shape in SHAPES[device]]
+    for shape, device in shapes:
+        yield f"{shape.name}, {device}", partial(our_rows, shape, device, seconds)
+    for shape, device in shapes:  # later, since their compilers take minutes
+        if shape.alone:
+            yield f"{shape.name}, {device}, others", partial(peer_rows, shape, device, seconds)

@@ -9,7 +9,7 @@ from itertools import groupby
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from host.report import ACCENT, NEUTRAL
+from host.colours import ACCENT, NEUTRAL
 
 Figures = dict[str, float]
 
@@ -28,10 +28,13 @@ class Row:
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Rows with `times_ours`, their time per second of audio over that of their group's first."""
+    """Rows by group, groups as they first came, with `times_ours`: their time per second of audio over that
+    of their group's first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
     told = []
-    for _, group in groupby(rows, key=lambda row: row.group):
-        first, *others = group
+    for first, *others in groups.values():
         told.append(first)
         told += [_beside(first.figures.get("load_p50"), row) for row in others]
     return told

@@ -37,7 +37,7 @@ device_option = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where it runs; auto takes a GPU where there is one (live: for published models only).",
+    help="Where it runs; auto takes a GPU where there is one (a causal model runs live on the CPU).",
 )
 framing_option = click.option(
     "--framing",

@@ -6,7 +6,7 @@ import importlib
 import sys
 import unittest.mock
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
 from typing import Any
 
@@ -75,12 +75,13 @@ def published_roformer(config: RoformerConfig, dtype: torch.dtype = torch.float3
         "stft_window_fn": _window_of(dtype),
         "mask_estimator_depth": config.mask_depth,
     }
-    if config.architecture == "bs":
-        peer: nn.Module = package.BSRoformer(**settings, freqs_per_bands=config.bands)
-    else:
-        peer = package.MelBandRoformer(
-            **settings, num_bands=config.mel_bands, sample_rate=config.sample_rate_hz
-        )
+    with redirect_stdout(sys.stderr):  # it remarks on GPUs; stdout may be somebody's JSON
+        if config.architecture == "bs":
+            peer: nn.Module = package.BSRoformer(**settings, freqs_per_bands=config.bands)
+        else:
+            peer = package.MelBandRoformer(
+                **settings, num_bands=config.mel_bands, sample_rate=config.sample_rate_hz
+            )
     if config.expansion != 4:
         _expand(peer, config)
     return peer

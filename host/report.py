@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pedalboard.io import AudioFile
 
+from host.colours import ACCENT, NEUTRAL
 from streaming.latency import LatencyBudget
 from streaming.separator import Audio
 
@@ -23,8 +24,6 @@ COLUMNS, ROWS = 900, 160
 LEAST_HZ, MOST_HZ = 40.0, 16000.0
 RANGE_DB = 80.0
 SOUND_QUALITY = "128 kbps"
-NEUTRAL = "#888888"  # for lines and text of pictures: readable on light and on dark pages
-ACCENT = "#e0642d"
 
 STYLE = """
 :root { color-scheme: light dark; --text: #22252b; --dim: #6b7280; --page: #f6f5f2; --card: #ffffff;

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from host.colours import ACCENT
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -20,7 +22,7 @@ Scores = dict[str, float | None]
 MEASURES = {"sdr": "SDR", "usdr": "uSDR", "si_sdr": "SI-SDR"}
 BASELINES = {"mixture": "mixture", "band_pass": "band-pass", "oracle": "oracle mask"}
 LEAST_DB = -30.0  # an almost silent stem scores far below; drawn, it would flatten all the others
-COLOURS = {"model": "#e0642d", "mixture": "#b0b4bb", "band_pass": "#7a8190", "oracle": "#4a90b8"}
+COLOURS = {"model": ACCENT, "mixture": "#b0b4bb", "band_pass": "#7a8190", "oracle": "#4a90b8"}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Scores]]]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class Shape:
     framing: WindowFraming
     streams: int = 1
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is one stream, as others can run it too."""
+        return self.streams == 1
+
 
 BS = RoformerConfig(384, 12, stft_hop_frames=441)
 MEL = RoformerConfig(384, 6, architecture="mel", stft_hop_frames=441)
@@ -59,46 +65,62 @@ SHAPES = {
 """A CPU takes a small one: what is compared is the same, and it ends in a minute."""
 
 
-def window_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
-    """Ours first, then the peer in each of its ways to run; each for about `seconds`.
+def our_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
+    """The live separator on a shape; on a GPU also without what makes it fast. Each for about `seconds`.
 
-    Threads: one; changes torch's settings of the one that calls.
+    Errors: DeviceError. Threads: one; changes torch's settings of the one that calls.
     """
-    torch.manual_seed(0)
-    exact = build(shape.config).eval().to(usable(str(device)))
-    group = f"{shape.name}, {device.type}"
-    yield Row(group, "stembridge", _ours(shape, exact, device, seconds))
-    if shape.streams > 1:
-        return
-    if device.type == "cuda":
-        yield Row(
-            group, "stembridge, layers uncompiled", _ours(shape, exact, device, seconds, use_plain_layers)
-        )
+    exact = _network(shape, device)
+    yield _row(shape, device, "stembridge", _ours, exact, seconds)
+    if device.type == "cuda" and shape.alone:
+        yield _row(shape, device, "stembridge, layers uncompiled", _ours, exact, seconds, use_plain_layers)
+        yield _row(shape, device, "stembridge, graphs off", partial(_ours, graphs=False), exact, seconds)
+
+
+def peer_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
+    """The package with the same weights on the same windows, in each of its ways to run. As `our_rows`."""
+    exact = _network(shape, device)
     for name, measure in WAYS.items():
         if device.type == "cpu" and measure is _compiled:
             continue  # needs a compiler, and minutes
-        yield _peer_row(Row(group, f"{PEER}, {name}"), measure, shape, exact, device, seconds)
+        yield _row(shape, device, f"{PEER}, {name}", _silently, measure, exact, seconds)
 
 
-def _peer_row(row: Row, measure: Callable[..., Figures], *arguments: object) -> Row:
+def _network(shape: Shape, device: torch.device) -> Roformer:
+    torch.manual_seed(0)
+    return build(shape.config).eval().to(usable(str(device)))
+
+
+def _row(
+    shape: Shape, device: torch.device, name: str, measure: Callable[..., Figures], *arguments: object
+) -> Row:
+    """What was measured, or why not: one failure leaves the other rows."""
+    row = Row(f"{shape.name}, {device.type}", name)
+    try:
+        return replace(row, figures=measure(shape, device, *arguments))
+    except (RuntimeError, ImportError) as error:  # of any library's making
+        return replace(row, trouble=one_line(error)[:160])
+
+
+def _silently(
+    shape: Shape, device: torch.device, measure: Callable[..., Figures], *arguments: object
+) -> Figures:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's, about its window and its attention
-        try:
-            return replace(row, figures=measure(*arguments))
-        except (RuntimeError, ImportError) as error:  # of any library's making
-            return replace(row, trouble=one_line(error)[:160])
+        return measure(shape, device, *arguments)
 
 
 def _ours(
     shape: Shape,
-    exact: Roformer,
     device: torch.device,
+    exact: Roformer,
     seconds: float,
     change: Callable[[Roformer], None] = lambda network: None,
+    graphs: bool = True,
 ) -> Figures:
     """Of the live separator, its network changed before it warms up."""
     lowered = copy.deepcopy(exact)
-    separator = WindowedSeparator(lowered, shape.framing, str(device), streams=shape.streams)
+    separator = WindowedSeparator(lowered, shape.framing, str(device), graphs=graphs, streams=shape.streams)
     change(lowered)
     separator.warm_up()
     if separator.window_frames != shape.framing.window_frames:
@@ -187,29 +209,29 @@ def decibels(found: Tensor, exact: Tensor) -> float:
     return float(10 * torch.log10(exact.square().sum() / (found - exact).square().sum()))
 
 
-def _peer(shape: Shape, exact: Roformer, device: torch.device) -> nn.Module:
+def _peer(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
     """With our weights."""
     peer = published_roformer(shape.config)
     peer.load_state_dict(exact.state_dict(), strict=True)
     return peer.eval().to(device).requires_grad_(False)
 
 
-def _exactly(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
-    return _figures(shape, _peer(shape, exact, device), device, torch.float32, seconds)
+def _exactly(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
+    return _figures(shape, _peer(shape, device, exact), device, torch.float32, seconds)
 
 
-def _lowered(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
-    peer = _peer(shape, exact, device)
+def _lowered(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
+    peer = _peer(shape, device, exact)
     return _figures(shape, peer, device, torch.float16, seconds) | _peer_error(shape, peer, device)
 
 
-def _compiled(shape: Shape, exact: Roformer, device: torch.device, seconds: float) -> Figures:
+def _compiled(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
     return in_time(LONGEST_COMPILE_S + seconds, _compile_here, shape, device, seconds)
 
 
 def _compile_here(shape: Shape, device: torch.device, seconds: float) -> Figures:
     warnings.simplefilter("ignore")
-    peer = torch.compile(_peer(shape, build(shape.config), device))
+    peer = torch.compile(_peer(shape, device, build(shape.config)))
     return _figures(shape, peer, device, torch.float16, seconds)
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+_TOO_LITTLE = ("out of memory", "_alloc_failed", "allocation_failed", "cufft_internal_error")
+"""As CUDA, Triton, cuBLAS, cuDNN and cuFFT say it; the last has no other word for it."""
+
 
 class DeviceError(RuntimeError):
     """A GPU that is missing, too small or lost; one line says which, and what to do."""
@@ -96,9 +99,17 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "cuda error: out of memory" in words or "_alloc_failed" in words or "allocation_failed" in words
-    )
+    return isinstance(error, RuntimeError) and any(said in words for said in _TOO_LITTLE)
+
+
+def origin(error: BaseException) -> BaseException:
+    """What went wrong first: ending a failed capture is an error of its own, which tells nothing.
+
+    Threads: any.
+    """
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def first_line(said: object) -> str:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.devices import DeviceError, device_errors, first_line, out_of_memory
+from model.devices import DeviceError, device_errors, first_line, origin, out_of_memory
 from model.replay import replayed
 
 
@@ -78,10 +78,11 @@ class LiveHop:
         try:
             self._run = replayed(self._work, self.device)
         except RuntimeError as error:
-            if out_of_memory(error):
-                raise
+            cause = origin(error)
+            if out_of_memory(cause):
+                raise cause from None
             raise DeviceError(
-                f"{self.device}: the work of a hop cannot be captured ({first_line(error)});"
+                f"{self.device}: the work of a hop cannot be captured ({first_line(cause)});"
                 " take --graphs off"
             ) from error
 

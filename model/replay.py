@@ -19,14 +19,17 @@ def replayed(work: Callable[[], None], device: torch.device, cuda: Any = torch.c
     with cuda.stream(stream):
         for _ in range(WARM_UP_RUNS):
             work()
-    stream.synchronize()
-    graph = cuda.CUDAGraph()
-    with cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        work()
+        stream.synchronize()
+        graph = cuda.CUDAGraph()
+        # Inside of the other block, since a capture that fails leaves its stream the current one.
+        with cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work()
 
+    @torch.inference_mode()  # as in the capture: some releases advance tensors made there
     def replay() -> None:
         with cuda.stream(stream):
             graph.replay()
         stream.synchronize()
 
+    replay()  # the first one uploads the graph
     return replay

@@ -126,6 +126,8 @@ def test_a_gpu_that_only_emulates_bf16_is_said_to_have_none(monkeypatch: pytest.
         (torch.AcceleratorError(f"CUDA error: out of memory\n{ADVICE}"), "cuda: too little memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling\n"), "cuda: too little memory"),
         (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "cuda: too little memory"),
+        (RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"), "cuda: too little memory"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "cuda: too little memory"),
     ],
 )
 def test_what_a_driver_says_becomes_one_line(error: Exception, complaint: str) -> None:
@@ -142,15 +144,24 @@ def test_errors_that_are_not_the_drivers_stay_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("error", "raised", "said"),
     [
-        (torch.AcceleratorError("CUDA error: operation not permitted"), DeviceError, "take --graphs off"),
+        (
+            torch.AcceleratorError("CUDA error: operation not permitted"),
+            DeviceError,
+            "not permitted.*take --graphs off",
+        ),
         (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError, "memory"),
     ],
 )
 def test_what_cannot_be_captured_says_how_to_do_without(
     monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception], said: str
 ) -> None:
+    """To end a capture that failed is an error of its own, which says nothing of the first one."""
+
     def refuse(*_: object) -> None:
-        raise error
+        try:
+            raise error
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
     monkeypatch.setattr(live_hop, "replayed", refuse)
     monkeypatch.setattr(live_hop.LiveHop, "on_gpu", property(lambda hop: True))
