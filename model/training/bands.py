@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from model.filters import RATE_HZ, filtered
+from model.training.spectra import HOP_FRAMES, WINDOW_FRAMES, sound_of, spectra_of
 from model.training.synth import (
     Audio,
     Note,
@@ -194,6 +195,30 @@ def coloured(rng: Rng, sound: Audio) -> Audio:
         if rng.random() < 0.12:
             sound = effect(rng, sound)
     return sound
+
+
+def swept(rng: Rng, sound: Audio) -> Audio:
+    """Sound [2, frames] through a synthesiser's resonant filter that swings, steps or falls.
+
+    Its peak moves as a formant does, and nobody sings.
+    """
+    spectra = spectra_of(sound)
+    windows, bins = spectra.shape[-2:]
+    t = np.arange(windows) * HOP_FRAMES / RATE_HZ
+    hz, start = 10.0 ** rng.uniform(-0.7, 0.9), rng.random()
+    turn = hz * t + start
+    paths = (
+        np.sin(2 * np.pi * turn),
+        rng.uniform(-1, 1, int(turn[-1]) + 2)[turn.astype(int)],
+        2.0 * np.exp(-3.0 * (turn % 1.0)) - 1.0,
+    )
+    centre_hz = 10.0 ** rng.uniform(2.5, 3.5)
+    peak_hz = centre_hz * 2.0 ** (rng.uniform(0.3, 1.5) * paths[rng.integers(3)])
+    x = np.arange(bins) * RATE_HZ / WINDOW_FRAMES / peak_hz[:, None]
+    width = x / rng.uniform(1.0, 6.0)
+    passed = width if rng.random() < 0.4 else 1.0
+    gains = passed / np.sqrt((1.0 - x**2) ** 2 + width**2 + 1e-6)
+    return sound_of(spectra * gains.astype(np.float32), sound.shape[-1])
 
 
 def placed(rng: Rng, sound: Audio) -> Audio:

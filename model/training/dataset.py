@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from model.filters import RATE_HZ, filtered
-from model.training.bands import placed
+from model.training.bands import placed, swept
 from model.training.mastering import mastered
 from model.training.mix import DEFAULT_MIX, Mix, MixError
-from model.training.production import chopped, doubled, produced
+from model.training.production import chopped, doubled, other_throat, produced
 from model.training.recordings import Pcm, cached, to_float
 from model.training.sequenced import instruments, sequenced_song
 from model.training.songs import STEM_NAMES, bass_line, song
@@ -43,10 +43,12 @@ ROOM_FOR_BASS = 0.8
 AIRY_VOICE = 0.2
 PRODUCED_VOICE = 0.35
 DOUBLED_VOICE = 0.3
+OTHER_THROAT = 0.4
 CHOPPED_VOICE = 0.15
 LONG_ROOM = 0.2
 FAR_PITCH = 0.3
 PLACED_OTHER = 0.3
+SWEPT_OTHER = 0.2
 VOICE_DB = (-10.0, 4.0)
 """Three dB less, as songs are mixed, taught the dial to leave voices out (benchmarks/RESULTS.md)."""
 REMIX_SEMITONES = {"drums": (-3.0, 5.0), "bass": (-12.0, 3.0), "other": (-4.0, 4.0)}
@@ -233,6 +235,8 @@ class ItemStream:
                 sound = bass_line(rng, self._frames)
             else:
                 sound = self._audible(rng, source.stems[name], REMIX_SEMITONES[name])
+            if name == "other" and rng.random() < SWEPT_OTHER:
+                sound = swept(rng, sound)
             if name == "other" and rng.random() < PLACED_OTHER:
                 sound = placed(rng, sound)
             stems[place] = levelled(sound, -21.0 + rng.uniform(*REMIX_GAIN_DB[name]))
@@ -254,6 +258,8 @@ class ItemStream:
         """A voice, louder than the accompaniment by VOICE_DB."""
         reference = max(active_rms(accompaniment), 1e-3)
         voice = self._voice(rng)
+        if rng.random() < OTHER_THROAT:
+            voice = other_throat(rng, voice)
         if rng.random() < AIRY_VOICE:
             voice = airy(voice, rng.uniform(4, 16))
         if rng.random() < DOUBLED_VOICE:

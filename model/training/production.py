@@ -1,4 +1,5 @@
-"""What producers do to a voice: drive, telephone bands, echoes, harmonies by vocoder. A voice it stays."""
+"""What producers do to a voice: drive, telephone bands, echoes, harmonies by vocoder, another throat. A voice
+it stays."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ from model.training.synth import (
 )
 
 _BANDS = 28
+_ENVELOPE_S = 0.0011
+"""Cepstrum up to here is throat, above it pitch (of anyone who sings below 900 Hz)."""
 
 
 def vocoded(rng: Rng, voice: Audio) -> Audio:
@@ -38,6 +41,24 @@ def vocoded(rng: Rng, voice: Audio) -> Audio:
     power, own = (np.add.reduceat(np.abs(s) ** 2, edges[:-1], axis=1) for s in (mine, theirs))
     gains = np.repeat(np.sqrt(power / (own + 1e-9)), np.diff(edges), axis=1)
     return np.repeat(sound_of(theirs * gains, frames)[None], 2, axis=0)
+
+
+def other_throat(rng: Rng, voice: Audio) -> Audio:
+    """The same song from a longer or shorter throat: formants moved by up to a quarter, the pitch kept.
+
+    The envelope is the log spectrum smoothed by its cepstrum. Few singers are at hand; this makes many.
+    """
+    ratio = 2.0 ** rng.uniform(-0.32, 0.32)
+    spectra = spectra_of(voice)
+    cepstrum = np.fft.irfft(np.log(np.abs(spectra) + 1e-6))
+    kept = int(_ENVELOPE_S * RATE_HZ)
+    cepstrum[..., kept : 1 - kept] = 0.0
+    envelope = np.fft.rfft(cepstrum).real
+    at = np.minimum(np.arange(envelope.shape[-1]) / ratio, envelope.shape[-1] - 1.001)
+    below, part = at.astype(int), at % 1.0
+    moved = envelope[..., below] * (1.0 - part) + envelope[..., below + 1] * part
+    gains = np.exp(np.clip(moved - envelope, -2.5, 2.5)).astype(np.float32)
+    return sound_of(spectra * gains, voice.shape[-1])
 
 
 def _harmonised(rng: Rng, voice: Audio) -> Audio:

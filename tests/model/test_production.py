@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.training.production import TREATMENTS, doubled, produced, vocoded
+from model.training.production import TREATMENTS, doubled, other_throat, produced, vocoded
 
 FRAMES = 3 * 11025
 
@@ -39,6 +39,24 @@ def test_a_vocoder_speaks_with_the_envelope_of_the_voice():
         return power[FRAMES * 4000 // 44_100 :].sum() / power.sum()
 
     assert treble(low) < 0.05 < 0.3 < treble(high)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_another_throat_moves_formants_and_keeps_the_pitch(seed):
+    """A buzz of 110 Hz with a formant at 1 kHz: the harmonics stay, the hill over them moves by the ratio."""
+    t, harmonics = np.arange(2 * 44_100) / 44_100, np.arange(110, 4000, 110)
+    hill = 0.02 + np.exp(-(((harmonics - 1000) / 350.0) ** 2))
+    buzz = np.repeat(
+        0.02 * np.sum(hill[:, None] * np.sin(2 * np.pi * harmonics[:, None] * t), axis=0)[None], 2, 0
+    )
+    ratio = 2.0 ** np.random.default_rng(seed).uniform(-0.32, 0.32)
+    moved = other_throat(np.random.default_rng(seed), buzz.astype(np.float32))
+    spectrum = np.abs(np.fft.rfft(moved[0, 22_050:66_150]))
+    on_pitch = spectrum[harmonics]
+    assert np.square(on_pitch).sum() > 0.95 * np.square(spectrum).sum()
+    centre = (harmonics * on_pitch**2).sum() / (on_pitch**2).sum()
+    assert centre == pytest.approx(1000 * ratio, rel=0.08)
+    assert not other_throat(np.random.default_rng(seed), np.zeros((2, 8192), np.float32)).any()
 
 
 def test_produced_is_the_same_for_a_seed_and_keeps_silence():

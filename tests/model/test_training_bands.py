@@ -13,6 +13,7 @@ from model.training.bands import (
     part_sound,
     placed,
     pumped,
+    swept,
 )
 from model.training.score import VOICE_ALONE, compose
 from model.training.synth import Note, Patch, hz_of, partials
@@ -47,6 +48,22 @@ def test_an_amplifier_makes_difference_tones_and_cuts_the_treble():
     spectrum = np.abs(np.fft.rfft(sound[0])) ** 2
     assert spectrum[9000:].sum() < 1e-3 * spectrum.sum()
     assert not amplified(rng(), np.zeros((2, 4096), np.float32)).any()
+
+
+def test_a_swept_filter_moves_over_time_and_keeps_the_place():
+    """Noise a little to the left: its spectrum differs from moment to moment, its two sides do not."""
+    hiss = np.random.default_rng(1).standard_normal((1, FRAMES)).astype(np.float32)
+    sound = np.concatenate([0.1 * hiss, 0.05 * hiss])
+    moves = []
+    for seed in range(12):
+        wet = swept(rng(seed), sound)
+        assert wet.shape == sound.shape and wet.dtype == np.float32 and np.isfinite(wet).all()
+        assert np.allclose(wet[0], 2.0 * wet[1], atol=1e-5)
+        pieces = np.abs(np.fft.rfft(wet[0, : 10 * 4096].reshape(10, 4096))) ** 2
+        middles = (pieces * np.arange(pieces.shape[1])).sum(1) / pieces.sum(1)
+        moves.append(middles.max() / middles.min())
+    assert np.median(moves) > 1.3
+    assert not swept(rng(), np.zeros((2, 4096), np.float32)).any()
 
 
 def test_two_guitars_stand_on_either_side():
