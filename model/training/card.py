@@ -26,7 +26,9 @@ from model.profiles import PROFILES
 from model.training.dataset import (
     CHOPPED_VOICE,
     DOUBLED_VOICE,
+    OTHER_THROAT,
     PRODUCED_VOICE,
+    SWEPT_OTHER,
     VOICE_DB,
 )
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs, whole
@@ -173,8 +175,9 @@ def card_text(table: Mapping[str, Any], seconds: float, histories: Mapping[str, 
         gates="\n".join(f"- {line}" for line in gate_lines(table["gates"])),
         below="".join(_shortfalls(table["rows"], name) for name in names),
         seconds=seconds, without=DEFAULT_MIX.without_vocals, produced=PRODUCED_VOICE, doubled=DOUBLED_VOICE,
-        chopped=CHOPPED_VOICE, quietest=VOICE_DB[0], loudest=VOICE_DB[1],
-        accompaniments=_shares(DEFAULT_MIX.accompaniments), voices=_shares(DEFAULT_MIX.voices),
+        chopped=CHOPPED_VOICE, throat=OTHER_THROAT, swept=SWEPT_OTHER,
+        quietest=VOICE_DB[0], loudest=VOICE_DB[1], accompaniments=_shares(DEFAULT_MIX.accompaniments),
+        voices=_shares(DEFAULT_MIX.voices),
     )  # fmt: skip
 
 
