@@ -141,7 +141,7 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("case", CHAINS)
+@pytest.mark.parametrize("case", [pytest.param("two effects", marks=pytest.mark.slow), "with look-ahead"])
 def test_a_chain_is_heard_as_it_is_offline_at_the_latency_that_is_declared(case: str, tmp_path: Path) -> None:
     toml, effects, held_frames = CHAINS[case]
     played = music(RATE_HZ, 3.0)
@@ -173,7 +173,8 @@ plugin = "Invert"
     ("options", "usual", "meanwhile"),
     [
         (("--preset", "acapella", "--fallback", "silence"), -HALF, 0.0),
-        (("--fallback", "dry"), 0.0, 1.0),  # at unity: the input less its half, less its half again
+        # at unity: the input less its half, less its half again
+        pytest.param(("--fallback", "dry"), 0.0, 1.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_plugin_process_fades_to_the_fallback_and_comes_back(
