@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ SONGS_HELP = (
     " with the folders train and test (as MUSDB18-HQ), each is its split."
 )
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
+SIZES = ("dim", "depth", "heads", "dim_head")
 RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
 _PATH = click.Path(path_type=Path, file_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -53,6 +55,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option(
     "--init", metavar="MODEL", help="Start from this model: one of ours or a published BS-RoFormer."
 )
+@click.option("--dim", type=click.IntRange(1), help="Channels of every band; 64 by default.")
+@click.option("--depth", type=click.IntRange(1), help="Blocks of a time and a band layer; 3 by default.")
+@click.option("--heads", type=click.IntRange(1), help="Heads of the attention; 4 by default.")
+@click.option("--dim-head", type=click.IntRange(2), help="Channels of a head, even; 16 by default.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 @click.option("--minutes", type=click.FloatRange(0), help="Stop after this time; --resume goes on.")
 @click.option(
@@ -102,8 +108,8 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
 
     Without --audio and --songs it learns from songs that stembridge synthesises itself. A run stopped by
     Ctrl-C or SIGTERM keeps its checkpoint; --resume goes on as if nothing had happened. OUT/curve.png shows
-    loss and validation, `tensorboard --logdir OUT/logs` the same as it happens (with the extra `train`
-    installed).
+    loss and validation; OUT/logs holds the same for TensorBoard, as it happens (written where the extra
+    `train` is installed, shown by the package `tensorboard`).
 
     Under torchrun every process takes its part of each batch; OUT is one folder that all see.
 
@@ -113,7 +119,7 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
       stembridge train --out my-model --songs musdb18hq
       stembridge train --out my-stage --profile stage --init my-model/model.safetensors
       torchrun --nproc-per-node 4 -m host train --out big --songs musdb18hq \\
-        --recipe published --batch 64 --workers 8
+        --recipe published --dim 384 --depth 12 --heads 8 --dim-head 64 --batch 64 --workers 8
       stembridge live --model my-model/model.safetensors
     """
     import torch
@@ -150,7 +156,8 @@ def train_settings(chosen: dict[str, Any]) -> TrainSettings:
         base = resumed(base)
     changes = {name: given.pop(name) for name in RECIPE_OPTIONS if name in given}
     recipe = _recipe(base, given.pop("recipe", None), changes)
-    config = _config(base, given.pop("profile", None), given.get("init"))
+    sizes = {name: given.pop(name) for name in SIZES if name in given}
+    config = _config(base, given.pop("profile", None), given.get("init"), sizes)
     given["device"] = chosen_device(given["device"])
     if "mix" in given:
         if recipe.items != "own":
@@ -163,11 +170,26 @@ def _recipe(base: TrainSettings, name: str | None, changes: dict[str, Any]) -> R
     return dataclasses.replace(RECIPES[name] if name else base.recipe, **changes)
 
 
-def _config(base: TrainSettings, profile: str | None, init: str | None) -> CausalConfig:
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def _config(
+    base: TrainSettings, profile: str | None, init: str | None, sizes: dict[str, Any]
+) -> CausalConfig:
+    from model.config import ConfigError
+    from model.training.recipe import TrainingError
     from model.training.starting import configuration_from
 
     framing = TRAINABLE[profile] if profile else None
-    return configuration_from(init, framing) if init else framing or base.config
+    if init and sizes:
+        raise TrainingError(f"--init: {init} has a size of its own; leave out {_options(sizes)}")
+    if init:
+        return configuration_from(init, framing)
+    try:
+        return dataclasses.replace(framing or base.config, **sizes)
+    except ConfigError as error:
+        raise TrainingError(f"no network has this size: {error}") from None
 
 
 class _Bar:

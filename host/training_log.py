@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from host.outputs import write_bytes, write_text
 
 if TYPE_CHECKING:
     from model.training.train import Progress
@@ -55,12 +58,9 @@ class TrainingLog:
         path = self._out_dir / "history.csv"
         earlier = [row for row in _rows(path) if float(row["step"]) < first_step]
         self._out_dir.mkdir(parents=True, exist_ok=True)
-        table = path.open("w", newline="", buffering=1, encoding="utf-8")
-        writer = csv.DictWriter(table, COLUMNS)
-        writer.writeheader()
-        writer.writerows(earlier)
+        write_text(path, _table_of(earlier))
         self._events = self._event_writer(first_step)
-        return table
+        return path.open("a", newline="", buffering=1, encoding="utf-8")
 
     def _event_writer(self, first_step: int) -> Any:
         if importlib.util.find_spec("tensorboardX") is None:
@@ -73,6 +73,14 @@ class TrainingLog:
     def _draw(self) -> None:
         if rows := _rows(self._out_dir / "history.csv"):
             draw_curve(rows, self._out_dir / "curve.png")
+
+
+def _table_of(rows: list[dict[str, str]]) -> str:
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -103,4 +111,6 @@ def draw_curve(rows: list[dict[str, str]], path: Path) -> None:
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_bytes(path, picture.getvalue())

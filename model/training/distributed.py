@@ -75,7 +75,12 @@ def ranks_of_run(device: str) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks(0, 1, device)
         return
-    distributed.init_process_group("nccl" if device != "cpu" else "gloo", timeout=_PATIENCE)
+    try:
+        distributed.init_process_group("nccl" if device != "cpu" else "gloo", timeout=_PATIENCE)
+    except ValueError as error:
+        raise TrainingError(
+            f"not all that torchrun sets is set ({error}); start with torchrun, or unset WORLD_SIZE"
+        ) from None
     try:
         yield Ranks(rank, size, device)
     finally:

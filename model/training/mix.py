@@ -38,6 +38,8 @@ class Mix:
         if self.without_vocals + self.vocals_alone > 1.0:
             raise MixError("mix: without_vocals and vocals_alone are chances; together they are at most 1")
         for weights in (self.accompaniments, self.voices):
+            if math.isinf(sum(weights.values())):
+                raise MixError(f"mix: {', '.join(weights)} are too large together; give smaller ratios")
             if not any(weights.values()):
                 raise MixError(f"mix: {', '.join(weights)} are all 0; give one of them more")
 

@@ -14,6 +14,10 @@ class TrainingError(RuntimeError):
     """Training that cannot start or go on: one line with what, why and what to do."""
 
 
+class DivergedError(TrainingError):
+    """A network that is lost: what was saved of it before is worth more than what it is now."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What shapes the weights beside the items.
@@ -44,8 +48,8 @@ class Recipe:
         _require(0.0 <= self.ema_decay < 1.0, f"EMA decay must be from 0 to below 1, not {self.ema_decay}")
         rate = self.learning_rate
         _require(0.0 < rate < math.inf, f"learning rate must be a number above 0, not {rate}")
-        _require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
-        _require(self.steps >= 0, f"steps must be at least 0, not {self.steps}")
+        _require(1 <= self.batch <= 100_000, f"batch must be from 1 to 100000, not {self.batch}")
+        _require(0 <= self.steps <= 10**9, f"steps must be from 0 to a billion, not {self.steps}")
         _require(0.1 <= self.item_s <= 60.0, f"items must last 0.1 to 60 seconds, not {self.item_s:g}")
 
 
@@ -76,7 +80,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 """By name. "published" is that of arXiv 2309.02612, but for a few things: its loss is taken relative to the
 mixture's level and weighs stems as "own" does (the paper has a network for each), its STFTs are scaled to
 unit energy, gradients are clipped, and the average of the weights is a shorter one while there are few steps.
-Its steps and batch follow the machine."""
+Its steps and batch follow the machine, and the network's size is no part of a recipe: the paper's is dim
+384, depth 12, 8 heads of 64."""
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from model.training.regularisation import add_dropout, lower_precision
 from model.training.settings import TrainSettings
 
 _KEYS = {"config", "seed", "batch", "model", "ema", "optimizer", "step", "smoothed_loss"}
+_ILLEGIBLE = (
+    RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError
+)  # fmt: skip
 
 
 @dataclass
@@ -54,29 +59,40 @@ def _optimizer(model: CausalBSRoformer, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def save_state(state: TrainingState, settings: TrainSettings) -> None:
-    """Write the checkpoint and the EMA weights, each whole or not at all."""
+    """Write the checkpoint and the EMA weights, each whole or not at all.
+
+    Raises TrainingError, CheckpointError where they cannot be written; the earlier ones stay.
+    """
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     part = settings.checkpoint_path.with_suffix(".part")
-    torch.save(
-        {
-            "config": settings.config.to_dict(),
-            "seed": settings.seed,
-            "batch": settings.recipe.batch,
-            "recipe": asdict(settings.recipe),
-            "mix": asdict(settings.mix),
-            "data": _data(settings),
-            "validate_every": settings.validate_every,
-            "model": state.model.state_dict(),
-            "ema": state.ema.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "scaler": state.scaler.state_dict(),
-            "step": state.step,
-            "smoothed_loss": state.smoothed_loss,
-        },
-        part,
-    )
-    part.replace(settings.checkpoint_path)
+    try:
+        torch.save(_kept(state, settings), part)
+        part.replace(settings.checkpoint_path)
+    except (OSError, RuntimeError) as error:  # a full disk is the latter to torch
+        part.unlink(missing_ok=True)
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"cannot write {settings.checkpoint_path} ({reason}); is there room on the disk?"
+        ) from None
     save_checkpoint(settings.weights_path, state.ema, _card(state, settings))
+
+
+def _kept(state: TrainingState, settings: TrainSettings) -> dict[str, Any]:
+    return {
+        "config": settings.config.to_dict(),
+        "seed": settings.seed,
+        "batch": settings.recipe.batch,
+        "recipe": asdict(settings.recipe),
+        "mix": asdict(settings.mix),
+        "data": _data(settings),
+        "validate_every": settings.validate_every,
+        "model": state.model.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "step": state.step,
+        "smoothed_loss": state.smoothed_loss,
+    }
 
 
 def _data(settings: TrainSettings) -> dict[str, str | None]:
@@ -99,20 +115,19 @@ def resumed(settings: TrainSettings) -> TrainSettings:
     Raises TrainingError as `load_state`.
     """
     saved = _read(settings.checkpoint_path)
-    recipe = replace(settings.recipe, **saved.get("recipe", {}) | {"batch": saved["batch"]})
-    mix = replace(settings.mix, **saved.get("mix", {}))
     data = saved.get("data", {})
-    return replace(
-        settings,
-        config=_config(saved),
-        seed=saved["seed"],
-        recipe=recipe,
-        mix=mix,
-        audio_dir=_folder(data.get("audio_dir")),
-        songs_dir=_folder(data.get("songs_dir")),
-        bad_data=data.get("bad_data", settings.bad_data),
-        validate_every=saved.get("validate_every", settings.validate_every),
-    )
+    with _legible(settings.checkpoint_path):
+        return replace(
+            settings,
+            config=_config(saved),
+            seed=saved["seed"],
+            recipe=replace(settings.recipe, **saved.get("recipe", {}) | {"batch": saved["batch"]}),
+            mix=replace(settings.mix, **saved.get("mix", {})),
+            audio_dir=_folder(data.get("audio_dir")),
+            songs_dir=_folder(data.get("songs_dir")),
+            bad_data=data.get("bad_data", settings.bad_data),
+            validate_every=saved.get("validate_every", settings.validate_every),
+        )
 
 
 def changes(settings: TrainSettings) -> list[str]:
@@ -144,18 +159,23 @@ def load_state(settings: TrainSettings) -> TrainingState:
                 " resume it with that one, or train in another folder"
             )
     state = new_state(settings)
-    state.model.load_state_dict(saved["model"])
-    state.ema.load_state_dict(saved["ema"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    if saved.get("scaler"):  # empty, or absent in older files, where the run needs none
-        state.scaler.load_state_dict(saved["scaler"])
-    state.step, state.smoothed_loss = saved["step"], saved["smoothed_loss"]
+    with _legible(settings.checkpoint_path):
+        _fill(state, saved)
     if state.step > settings.recipe.steps:
         raise TrainingError(
             f"{settings.checkpoint_path}: is at step {state.step} already; give more steps than"
             f" {settings.recipe.steps}"
         )
     return state
+
+
+def _fill(state: TrainingState, saved: dict[str, Any]) -> None:
+    state.model.load_state_dict(saved["model"])
+    state.ema.load_state_dict(saved["ema"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    if saved.get("scaler"):  # empty, or absent in older files, where the run needs none
+        state.scaler.load_state_dict(saved["scaler"])
+    state.step, state.smoothed_loss = int(saved["step"]), float(saved["smoothed_loss"])
 
 
 def _difference(found: Any, wanted: Any) -> str:
@@ -173,12 +193,21 @@ def _config(saved: dict[str, Any]) -> CausalConfig:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainingError(f"{path}: nothing to resume; start without --resume")
-    try:
+    with _legible(path):
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not saved.keys() >= _KEYS:
             raise KeyError(*(_KEYS - saved.keys()))
+    return saved
+
+
+@contextmanager
+def _legible(path: Path) -> Iterator[None]:
+    """Turn what a damaged checkpoint, or one of another version, raises into a TrainingError."""
+    try:
+        yield
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error}); try again") from error
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: not a training checkpoint; delete it and start again") from error
-    return saved
+    except _ILLEGIBLE as error:
+        raise TrainingError(
+            f"{path}: not a training checkpoint of this version; train in another folder, or delete it"
+        ) from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.training.distributed import Ranks
 from model.training.losses import LOSSES, separation_loss
 from model.training.prefetch import Batch
-from model.training.recipe import Recipe, TrainingError, learning_rate_at
+from model.training.recipe import DivergedError, Recipe, learning_rate_at
 from model.training.settings import TrainSettings
 from model.training.state import TrainingState
 
@@ -84,8 +84,9 @@ def _update(state: TrainingState) -> None:
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     overflow_allowed = state.scaler.is_enabled() and state.scaler.get_scale() > _LEAST_SCALE
     if not torch.isfinite(norm) and not overflow_allowed:
-        raise TrainingError(
-            f"step {state.step}: the gradient is not finite; resume with a lower learning rate"
+        raise DivergedError(
+            f"step {state.step}: the gradient is not finite; resume the last checkpoint, or start anew,"
+            " with a lower learning rate"
         )
     state.scaler.step(state.optimizer)
     state.scaler.update()

@@ -19,7 +19,7 @@ from model.config import WHOLE_SIGNAL
 from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches
-from model.training.recipe import TrainingError, learning_rate_at
+from model.training.recipe import DivergedError, TrainingError, learning_rate_at
 from model.training.settings import TrainSettings, training_stream, validation_sources, validation_stream
 from model.training.sources import accepted
 from model.training.starting import start_from
@@ -75,11 +75,17 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
     accepted(stream.sources, settings.bad_data)
     for line in validation_remarks(settings) if ranks.leads else []:
         note(line)
+    began = state.step
     try:
         _run(state, stream, settings, ranks, report)
-    finally:
-        if ranks.leads:
+    except DivergedError:
+        raise  # and the last checkpoint stays
+    except BaseException:
+        if ranks.leads and state.step > began:
             save_state(state, settings)
+        raise
+    if ranks.leads:
+        save_state(state, settings)
     return state
 
 
@@ -114,6 +120,8 @@ def refuse(settings: TrainSettings, ranks: Ranks) -> None:
         raise TrainingError("minutes must be a number, not nan")
     if settings.checkpoint_path.exists() and not settings.resume:
         raise TrainingError(f"{settings.checkpoint_path}: exists; resume it, or choose another folder")
+    if settings.weights_path.exists() and not settings.resume:
+        raise TrainingError(f"{settings.weights_path}: exists and would be lost; choose another folder")
     config, longest = settings.config, settings.config.longest_window_frames
     if WHOLE_SIGNAL in config.known_look_aheads and settings.item_frames > longest:
         raise TrainingError(

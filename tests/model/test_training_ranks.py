@@ -57,6 +57,15 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
         refuse(settings(tmp_path, batch=3), Ranks(0, 2, "cpu"))
 
 
+def test_half_of_what_torchrun_sets_is_refused(tmp_path, monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="start with torchrun, or unset WORLD_SIZE"):
+        train(settings(tmp_path))
+
+
 def test_shares_are_the_batch():
     shares = [Ranks(rank, 3, "cpu").share(range(12, 18)) for rank in range(3)]
     assert [index for share in shares for index in share] == list(range(12, 18))

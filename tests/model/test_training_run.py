@@ -17,7 +17,7 @@ import torch
 from model.checkpoint import load_checkpoint
 from model.training.losses import CEILING, LOSSES, SILENCE, separation_loss, snr_loss
 from model.training.prefetch import batches
-from model.training.recipe import RECIPES, Recipe, TrainingError, learning_rate_at
+from model.training.recipe import RECIPES, DivergedError, Recipe, TrainingError, learning_rate_at
 from model.training.settings import training_stream, validation_stream
 from model.training.sources import TrainingDataError
 from model.training.state import changes, load_state, new_state, resumed, save_state
@@ -329,6 +329,70 @@ def test_broken_checkpoint_is_refused(tmp_path):
     settings(tmp_path).checkpoint_path.write_bytes(b"no checkpoint")
     with pytest.raises(TrainingError, match="not a training checkpoint"):
         load_state(settings(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda saved: [1, 2],
+        lambda saved: saved | {"model": {}},
+        lambda saved: saved | {"ema": saved["ema"] | {"masks.norm.weight": torch.ones(3)}},
+        lambda saved: saved | {"optimizer": {}},
+        lambda saved: saved | {"recipe": {"of_a_later_version": 1}},
+        lambda saved: saved | {"mix": {"of_a_later_version": 1}},
+        lambda saved: saved | {"step": "soon"},
+    ],
+    ids=["list", "no weights", "another shape", "no optimizer", "recipe", "mix", "step"],
+)
+def test_a_damaged_or_foreign_checkpoint_is_refused_in_one_line(tmp_path, damage):
+    save_state(new_state(settings(tmp_path)), settings(tmp_path))
+    path = settings(tmp_path).checkpoint_path
+    torch.save(damage(torch.load(path, weights_only=True)), path)
+    with pytest.raises(TrainingError, match="not a training checkpoint of this version") as refused:
+        load_state(resumed(settings(tmp_path)))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_one(tmp_path, monkeypatch):
+    ready = settings(tmp_path)
+    save_state(new_state(ready), ready)
+    before = ready.checkpoint_path.read_bytes()
+
+    def fill_the_disk(_, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672]\nframe #0: more of it")
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(TrainingError, match=r"cannot write .*is there room on the disk\?$"):
+        save_state(new_state(ready), ready)
+    assert ready.checkpoint_path.read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_network_that_is_lost_leaves_the_last_checkpoint(folder):
+    train(settings(folder, steps=2))
+    lost = settings(folder, steps=40, learning_rate=1e30, resume=True)
+    with pytest.raises(DivergedError, match="resume the last checkpoint"):
+        train(lost)
+    assert load_state(lost).step == 2
+    assert train(settings(folder, steps=3, learning_rate=1e-4, resume=True)).step == 3
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_checkpoint(folder, monkeypatch):
+    def fail(*_):
+        raise TrainingDataError("song.wav: gone")
+
+    monkeypatch.setattr("model.training.train._run", fail)
+    with pytest.raises(TrainingDataError):
+        train(settings(folder))
+    assert not settings(folder).checkpoint_path.exists()
+
+
+def test_weights_of_another_training_are_not_lost(folder):
+    settings(folder).weights_path.write_bytes(b"somebody's")
+    with pytest.raises(TrainingError, match="exists and would be lost"):
+        train(settings(folder, steps=1))
+    assert settings(folder).weights_path.read_bytes() == b"somebody's"
 
 
 def test_non_finite_gradient_is_refused(tmp_path):
