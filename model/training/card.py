@@ -22,6 +22,7 @@ from model.catalogue import BUILTIN, SUFFIX
 from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
+from model.files import write_whole
 from model.profiles import PROFILES
 from model.training.dataset import (
     CHOPPED_VOICE,
@@ -202,7 +203,10 @@ def _shares(weights: dict[str, float]) -> str:
 
 
 def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Path, seconds: float) -> None:
-    """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section."""
+    """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section.
+
+    Each file is whole or as it was. Raises CheckpointError, OSError.
+    """
     weights.mkdir(parents=True, exist_ok=True)
     told = weights / HISTORIES
     histories = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
@@ -210,8 +214,8 @@ def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Pat
         own = {"models": {name: table["models"][name]}, "gates": {name: table["gates"][name]}}
         text = card_text({**own, "rows": table["rows"]}, seconds, histories)
         _save(weights / f"{name}{SUFFIX}", release.network, ModelCard(LICENCE, "stembridge", text))
-    (weights / "MODEL_CARD.md").write_text(card_text(table, seconds, histories), encoding="utf-8")
-    (weights / SCORES).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(weights / "MODEL_CARD.md", card_text(table, seconds, histories).encode())
+    write_whole(weights / SCORES, (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
     renew_section(weights.resolve().parents[1] / "README.md", readme_section(table))
 
 
@@ -232,7 +236,7 @@ def renew_section(page: Path, section: str) -> None:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if end:
-        page.write_text(f"{head}{begin}\n\n{section}\n\n{end}{tail}", encoding="utf-8")
+        write_whole(page, f"{head}{begin}\n\n{section}\n\n{end}{tail}".encode())
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Scores of held-out songs: what is compared, what is left out, what it amounts to, and who says so."""
 
+import contextlib
 import dataclasses
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -257,6 +259,26 @@ def test_publishing_writes_weights_card_scores_and_readme(weights, model) -> Non
         assert torch.equal(network.state_dict()[name], weight), name
 
 
+@contextlib.contextmanager
+def disk_that_takes(most_bytes):
+    """As a full disk ends a file: writing fails in the middle of one that is longer."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(("name", "most_bytes"), [("MODEL_CARD.md", 1000), ("scores.json", 50_000)])
+def test_what_is_published_is_whole_or_as_it_was(weights, name, most_bytes) -> None:
+    releases, table = committed(weights), json.loads((weights / "scores.json").read_text())
+    before = {path.name: path.read_bytes() for path in weights.iterdir()}
+    with pytest.raises(OSError), disk_that_takes(most_bytes):
+        publish(releases, table | {"long": "x" * 100_000}, weights, 1.5)
+    assert {path.name: path.read_bytes() for path in weights.iterdir()} == before, name
+
+
 def test_committed_models_are_scored_again_to_the_same(weights) -> None:
     before = {path.name: path.read_bytes() for path in weights.iterdir()}
     releases = committed(weights)
@@ -313,6 +335,14 @@ def test_a_page_without_markers_is_left_alone(tmp_path) -> None:
     page.write_text(f"{BEGIN} but no end")
     renew_section(page, "x")
     assert page.read_text() == f"{BEGIN} but no end"
+
+
+def test_a_page_is_whole_or_as_it_was(tmp_path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"{BEGIN}\nold\n{END}")
+    with pytest.raises(UnicodeEncodeError):
+        renew_section(page, "new \ud800")
+    assert page.read_text() == f"{BEGIN}\nold\n{END}"
 
 
 def test_one_command_publishes_a_training_and_scores_what_is_there(
