@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from model.catalogue import BUILTIN, SUFFIX
 from model.causal import CausalBSRoformer
@@ -88,7 +90,20 @@ class Release:
             "sample_rate_hz": config.sample_rate_hz,
             "latency_frames": config.latency_frames,
             "stem_names": list(config.stem_names),
+            "sha256": digest_of(self.network.state_dict()),
         }
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors by name, shape and bytes, in hexadecimal.
+
+    Not of their file: the order in its header is by chance, and it holds the card too.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {list(weight.shape)}\n".encode())
+        digest.update(weight.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def committed(weights: Path, replaced: Collection[str] = ()) -> dict[str, Release]:

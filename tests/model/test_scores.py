@@ -22,6 +22,7 @@ from model.training.card import (
     END,
     Release,
     committed,
+    digest_of,
     framed_as,
     measured_load,
     publish,
@@ -385,9 +386,20 @@ def test_the_readme_says_what_scores_json_says() -> None:
     assert f"{BEGIN}\n\n{readme_section(table)}\n\n{END}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_digest_is_of_names_shapes_and_bytes_in_any_order() -> None:
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}
+    told = digest_of(weights)
+    assert digest_of(dict(reversed(weights.items()))) == told
+    changed = weights["a"].clone()
+    changed[1, 2] = changed[1, 2].nextafter(torch.tensor(9.0))
+    others = [{"a": changed}, {"a": weights["a"].reshape(3, 2)}, {"c": weights["b"]}]
+    assert len({told, *(digest_of(weights | other) for other in others)}) == 4
+
+
 def test_scores_json_is_consistent_and_of_the_committed_weights() -> None:
     table = json.loads((WEIGHTS / "scores.json").read_text())
     assert list(table["models"]) == sorted(path.stem for path in WEIGHTS.glob("builtin-*.safetensors"))
     for name, release in committed(WEIGHTS).items():
         assert table["gates"][name] == gates_of(table["rows"], name)
         assert release.facts().items() <= table["models"][name].items()
+        assert table["models"][name]["sha256"] == digest_of(release.network.state_dict())
