@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from model.training.recipe import Recipe, TrainingError
 from model.training.regularisation import add_dropout, lower_precision
 from model.training.settings import TrainSettings
 
+_BROKEN = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
+"""What `torch.load` raises of files that are no checkpoint."""
 _KEYS = {"config", "seed", "batch", "model", "ema", "optimizer", "step", "smoothed_loss"}
 
 
@@ -173,12 +176,21 @@ def _config(saved: dict[str, Any]) -> CausalConfig:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainingError(f"{path}: nothing to resume; start without --resume")
+    return read_saved(path, _KEYS)
+
+
+def read_saved(path: Path, keys: Set[str]) -> dict[str, Any]:
+    """What a training's checkpoint holds. Raises TrainingError where it is none that has these keys."""
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not saved.keys() >= _KEYS:
-            raise KeyError(*(_KEYS - saved.keys()))
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error}); try again") from error
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: not a training checkpoint; delete it and start again") from error
+    except _BROKEN as error:
+        raise _no_checkpoint(path) from error
+    if not isinstance(saved, dict) or not saved.keys() >= keys:
+        raise _no_checkpoint(path)
     return saved
+
+
+def _no_checkpoint(path: Path) -> TrainingError:
+    return TrainingError(f"{path}: not a training checkpoint; give another, or delete it and start again")

@@ -310,9 +310,12 @@ def test_a_dial_is_published_at_one_of_its_look_aheads(tmp_path) -> None:
     torch.save(saved, tmp_path / "training.pt")
     names = [framed_as(trained(f"{tmp_path}{at}").network.config) for at in ("", "@0", "@8")]
     assert names == ["builtin-live", "builtin-live", "builtin-studio"]
-    for wrong in ("@3", "@x"):
-        with pytest.raises(card.PublishError, match=f"{wrong}: "):
-            trained(f"{tmp_path}{wrong}")
+    with pytest.raises(card.PublishError, match="@3: the network knows look-aheads of 0, 8, not 3"):
+        trained(f"{tmp_path}@3")
+    with pytest.raises(
+        card.PublishError, match=r"@x/training\.pt: .* give a training as FOLDER or FOLDER@FRAMES"
+    ):
+        trained(f"{tmp_path}@x")
 
 
 def test_a_training_is_named_by_its_framing() -> None:
@@ -367,12 +370,69 @@ def test_one_command_publishes_a_training_and_scores_what_is_there(
     assert gate_lines(told["gates"])[0] in said.out
 
 
-def test_errors_are_one_line(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["card", "--audio", "none", "--weights", str(tmp_path)])
+def refusal(arguments, monkeypatch, capsys):
+    """What the command says when it ends with exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["card", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         card.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--weights", "none"), "required: --audio"),
+        (("--weights", "none", "--audio", "none"), "no builtin-"),
+        (("--weights", "none", "--audio", "none", "--seconds", "nan"), "from 1 to 3600 seconds, not 'nan'"),
+        (("--weights", "none", "--audio", "none", "--training", "none@x"), "FOLDER@FRAMES"),
+    ],
+)
+def test_errors_are_one_line(arguments, said, monkeypatch, capsys) -> None:
+    assert said in refusal(arguments, monkeypatch, capsys)
+
+
+def test_a_missing_library_is_one_line(weights, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("model.training.evaluate.song", None)  # none is made in vain
+    arguments = ["--weights", weights, "--audio", tmp_path / "none"]
+    assert "none: has no files.tsv" in refusal(arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"models": {"builtin-live": {}}}'])
+def test_broken_scores_are_one_line(weights, text, monkeypatch, capsys) -> None:
+    (weights / "scores.json").write_text(text)
+    assert "scores.json" in refusal(["--weights", weights, "--audio", "none"], monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": None},
+        {"config": [1]},
+        {"config": {"dim": 0}},
+        {"config": {"bands": 3}},
+        {"ema": [1]},
+        {"ema": {"x": 1}},
+        {"ema": {"x": torch.zeros(3)}},
+        {"ema": random_model(dataclasses.replace(SMALL_LIVE, mask_hidden=9)).state_dict()},
+        {"recipe": [1]},
+    ],
+)
+def test_a_broken_training_is_one_line(tmp_path, model, changes, monkeypatch, capsys) -> None:
+    saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 1, "batch": 1}
+    torch.save(saved | changes, tmp_path / "training.pt")
+    arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
+    assert str(tmp_path) in refusal(arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("content", [[1], {"step": 1}, b"", b"no checkpoint", b"\x80\x02."])
+def test_what_is_no_training_is_one_line(tmp_path, content, monkeypatch, capsys) -> None:
+    path = tmp_path / "training.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
+    assert "training.pt: not a training checkpoint" in refusal(arguments, monkeypatch, capsys)
 
 
 def test_synthesised_songs_come_without_a_library(tmp_path, monkeypatch) -> None:
