@@ -1,9 +1,7 @@
 """Scores of held-out songs: what is compared, what is left out, what it amounts to, and who says so."""
 
-import contextlib
 import dataclasses
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -46,6 +44,7 @@ from model.training.evaluate import (
 )
 from model.training.score_tables import GATES, gate_lines, gates_of, means, readme_section, score_rows
 from model.training.songs import STEM_NAMES
+from tests.disk import disk_that_takes
 from tests.model.builders import SMALL_LIVE, random_model
 
 ROOT = Path(card.__file__).parents[2]
@@ -258,17 +257,6 @@ def test_publishing_writes_weights_card_scores_and_readme(weights, model) -> Non
     assert "`live`: Trained" in own.text and "`stage`" not in own.text
     for name, weight in model.state_dict().items():
         assert torch.equal(network.state_dict()[name], weight), name
-
-
-@contextlib.contextmanager
-def disk_that_takes(most_bytes):
-    """As a full disk ends a file: writing fails in the middle of one that is longer."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(("name", "most_bytes"), [("MODEL_CARD.md", 1000), ("scores.json", 50_000)])
