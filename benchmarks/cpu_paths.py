@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.model_hop import network_of
 from host.bench_rows import Row, as_table, in_order
-from host.errors import one_line
+from host.errors import guarded, one_line
 from host.hop_times import in_time, runs_in, summary, timed
 from model.causal import CausalBSRoformer
 from model.causal_state import CausalState
@@ -199,6 +199,7 @@ def measure(network: CausalBSRoformer, ways: Container[str], seconds: float) -> 
     return in_order(rows)
 
 
+@guarded
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="builtin", help="model id or path (default: %(default)s)")

@@ -14,7 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,13 +26,16 @@ import numpy as np
 import torch
 
 from benchmarks.latency_quality_pages import as_markdown, picture
+from benchmarks.model_hop import causal
+from host.errors import UserError, guarded
 from host.hop_times import hop_step, runs_in, summary, time_hops, timed
 from host.machine import processor
+from host.outputs import results_folder, write_bytes, write_text
 from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
-from model.checkpoint import load_model
 from model.config import WHOLE_SIGNAL
 from model.separators import CausalSeparator
+from model.training.arguments import OneLineParser, count, seconds
 from model.training.evaluate import HeldOutSong, Separate, evaluate, held_out_songs, whole
 from model.training.score_tables import means
 from model.training.synth import Audio
@@ -154,18 +159,14 @@ def stage_point() -> list[Point]:
     return [replace(point, name=f"{point.latency_ms:.0f} ms (stage)")] if point else []
 
 
-def causal(model: str) -> CausalBSRoformer:
-    network, _card = load_model(model)
-    if not isinstance(network, CausalBSRoformer):
-        raise SystemExit(f"model {model!r} is not causal: it has no latency to turn")
-    return network
-
-
 def chosen(songs: Sequence[HeldOutSong], each: int | None, seconds: float) -> list[HeldOutSong]:
-    """So many songs of each set, and of each the part of this length with the loudest vocals."""
+    """So many songs of each set, and of each the part of this length with the loudest vocals.
+
+    Errors: UserError where a song is too short for that.
+    """
     for song in songs:
         if song.seconds < LEAD_IN_S + seconds:
-            raise SystemExit(f"{song.name}: shorter than {seconds:g} + {LEAD_IN_S:g} s; take fewer --seconds")
+            raise UserError(f"{song.name}: shorter than {seconds:g} + {LEAD_IN_S:g} s; take fewer --seconds")
     sets = [list(same) for _, same in groupby(songs, key=lambda song: song.kind)]
     return [song.excerpt(seconds, LEAD_IN_S) for same in sets for song in same[:each]]
 
@@ -190,6 +191,13 @@ def load_of(point: Point, hops: int) -> dict[str, float] | None:
     return {key: round(value, 3) for key, value in figures.items()}
 
 
+def scored(points: Sequence[Point], options: argparse.Namespace) -> dict[str, Any]:
+    """The scores on the songs that the command line asks for. Errors: TrainingDataError, UserError."""
+    with TemporaryDirectory() as cache:
+        songs = held_out_songs(options.audio, Path(cache), options.seconds + LEAD_IN_S)
+    return measure(points, chosen(songs, options.songs, options.seconds))
+
+
 def measure(points: Sequence[Point], songs: Sequence[HeldOutSong]) -> dict[str, Any]:
     """The scores that table and figure show."""
     rows = evaluate({point.name: point.separate for point in points}, songs, tell)
@@ -210,32 +218,37 @@ def tell(line: str) -> None:
 
 
 def write(found: dict[str, Any], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "latency_quality.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-    (out / "latency_quality.md").write_text(as_markdown(found))
-    picture(found).savefig(out / "latency_quality.png")
+    """The three files, each whole or as it was. Errors: OutputError."""
+    write_text(out / "latency_quality.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_text(out / "latency_quality.md", as_markdown(found))
+    png = BytesIO()
+    picture(found).savefig(png, format="png")
+    write_bytes(out / "latency_quality.png", png.getvalue())
 
 
 def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:
-    """What a run before this one found of the same points."""
+    """What a run before this one found of the same points. Errors: UserError where there was none."""
     path = out / "latency_quality.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"points": []}
+    found: dict[str, Any] = {"points": []}
+    with suppress(OSError, ValueError):  # not there, or no JSON
+        found = json.loads(path.read_text())
     if [facts["name"] for facts in found["points"]] != [point.name for point in points]:
-        raise SystemExit(f"{path}: holds no scores of these points; run without --loads first")
+        raise UserError(f"{path}: holds no scores of these points; run without --loads first")
     return found
 
 
+@guarded
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model", required=True, help="id or path of a model trained with several look-aheads"
     )
     parser.add_argument(
         "--audio", type=Path, help="library with a test split (default: synthetic songs only)"
     )
-    parser.add_argument("--songs", type=int, help="how many of each set (default: all)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each song (default: %(default)s)")
-    parser.add_argument("--hops", type=int, default=1500, help="hops to time (default: %(default)s)")
+    parser.add_argument("--songs", type=count, help="how many of each set (default: all)")
+    parser.add_argument("--seconds", type=seconds, default=30.0, help="of each song (default: %(default)s)")
+    parser.add_argument("--hops", type=count, default=1500, help="hops to time (default: %(default)s)")
     parser.add_argument("--loads", action="store_true", help="only the loads again, scores as in --out")
     parser.add_argument(
         "--out", type=Path, default=Path("latency-quality"), help="folder (default: %(default)s)"
@@ -244,14 +257,10 @@ def main() -> None:
     torch.set_num_threads(1)
     dial = causal(options.model)
     points = by_latency(stage_point() + points_of(dial)) + windows_of(dial)
-    if options.loads:
-        found = earlier(options.out, points)
-    else:
-        with TemporaryDirectory() as cache:
-            songs = held_out_songs(options.audio, Path(cache), options.seconds + LEAD_IN_S)
-        found = measure(points, chosen(songs, options.songs, options.seconds))
-    found = with_loads(found, points, options.hops)
-    write(found, options.out)
+    with results_folder(options.out):
+        found = earlier(options.out, points) if options.loads else scored(points, options)
+        found = with_loads(found, points, options.hops)
+        write(found, options.out)
     print(as_markdown(found), end="")
 
 

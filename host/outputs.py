@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from host.errors import UserError, one_line
+from model.files import write_whole
 
 
 class OutputError(UserError):
@@ -51,11 +51,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`. Errors: OutputError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from None
-    finally:
-        part.unlink(missing_ok=True)

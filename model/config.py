@@ -44,6 +44,11 @@ def _require_stems(names: Any) -> None:
     _require("residual" not in lowered, "no stem may be called residual: that is what all stems leave over")
 
 
+def _named(look_ahead: int) -> str:
+    """A look-ahead as it is written behind the @ of a model's name."""
+    return "all" if look_ahead == WHOLE_SIGNAL else f"{look_ahead!r:.40}"
+
+
 class _JsonConfig:
     """Round trip through plain JSON values for frozen dataclasses of numbers and tuples."""
 
@@ -250,10 +255,11 @@ class CausalConfig(_JsonConfig):
     def with_look_ahead(self, look_ahead_frames: int) -> Self:
         """The same network at another of its `look_aheads`. Raises ConfigError for any other."""
         known = self.known_look_aheads
-        names = ", ".join("all" if ahead == WHOLE_SIGNAL else str(ahead) for ahead in known)
+        names = ", ".join(map(_named, known))
         _require(
             look_ahead_frames in known,
-            f"the network knows look-aheads of {names}, not {look_ahead_frames!r:.40}",
+            f"the network knows look-aheads of {names}, not {_named(look_ahead_frames)}:"
+            " choose one that it knows, or a model trained for it",
         )
         return replace(self, look_ahead_frames=look_ahead_frames)
 

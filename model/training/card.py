@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tomllib
@@ -17,12 +18,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from model.catalogue import BUILTIN, SUFFIX
+from model.catalogue import BUILTIN, SUFFIX, at_look_ahead
 from model.causal import CausalBSRoformer
-from model.checkpoint import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
-from model.config import CausalConfig
+from model.checkpoint import CheckpointError, ModelCard, fill, load_checkpoint, save_checkpoint
+from model.config import CausalConfig, ConfigError
+from model.files import write_whole
 from model.profiles import PROFILES
+from model.training.arguments import ArgumentsError, OneLineParser, seconds
 from model.training.dataset import (
     CHOPPED_VOICE,
     DOUBLED_VOICE,
@@ -33,6 +37,8 @@ from model.training.dataset import (
 )
 from model.training.evaluate import HeldOutSong, Row, evaluate, held_out_songs, whole
 from model.training.mix import DEFAULT_MIX
+from model.training.recipe import TrainingError
+from model.training.recordings import TrainingDataError
 from model.training.score_tables import (
     gate_lines,
     gates_of,
@@ -42,6 +48,7 @@ from model.training.score_tables import (
     score_rows,
     shown,
 )
+from model.training.state import read_saved
 
 LICENCE = "CC-BY-4.0"
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -57,11 +64,26 @@ FRAMING = ("hop_frames", "look_ahead_frames")
 ITEM_S = 2.55
 """Of the items of checkpoints that do not say: the own recipe's."""
 
+_PUBLISHED = {"config", "ema", "step", "batch"}
+"""What of a training's checkpoint is used."""
+
 Tell = Callable[[str], None]
 
 
 class PublishError(ValueError):
     """Models that cannot be published: one line with what, why and what to do."""
+
+
+EXPECTED = (
+    ArgumentsError,
+    CheckpointError,
+    ConfigError,
+    OSError,
+    PublishError,
+    TrainingDataError,
+    TrainingError,
+)
+"""What a user can put right."""
 
 
 HISTORIES = "histories.toml"
@@ -87,7 +109,20 @@ class Release:
             "sample_rate_hz": config.sample_rate_hz,
             "latency_frames": config.latency_frames,
             "stem_names": list(config.stem_names),
+            "sha256": digest_of(self.network.state_dict()),
         }
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors by name, shape and bytes, in hexadecimal.
+
+    Not of their file: the order in its header is by chance, and it holds the card too.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {list(weight.shape)}\n".encode())
+        digest.update(weight.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def committed(weights: Path, replaced: Collection[str] = ()) -> dict[str, Release]:
@@ -102,36 +137,49 @@ def committed(weights: Path, replaced: Collection[str] = ()) -> dict[str, Releas
 
 def _committed(path: Path, told: Mapping[str, Any]) -> Release:
     """A model, and how `scores.json` says it was trained."""
-    network = load_checkpoint(path)[0]
-    if path.stem not in told or not isinstance(network, CausalBSRoformer):
+    network, facts = load_checkpoint(path)[0], told.get(path.stem, {})
+    if not {"steps", "hours"} <= facts.keys() or not isinstance(network, CausalBSRoformer):
         raise PublishError(f"{path}: not in {SCORES} beside it; publish it with --training, or move it")
-    return Release(network, told[path.stem]["steps"], told[path.stem]["hours"])
+    return Release(network, facts["steps"], facts["hours"])
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """A JSON object; an empty one where there is no file. Raises PublishError where it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise PublishError(f"{path}: not JSON ({error}); restore it") from None
+    if not isinstance(found, dict):
+        raise PublishError(f"{path}: not a JSON object; restore it")
     return found
 
 
 def trained(training: str) -> Release:
     """The EMA weights of a training's folder; of one for several look-aheads, FOLDER@FRAMES chooses one.
 
-    Raises PublishError where there is no checkpoint, or none of that look-ahead.
+    Raises PublishError where there is no checkpoint, or none of that look-ahead; TrainingError and
+    CheckpointError where it is broken.
     """
-    folder, _, ahead = training.partition("@")
+    folder, look_ahead = at_look_ahead(training)
     path = Path(folder) / "training.pt"
     if not path.is_file():
-        raise PublishError(f"{path}: no such checkpoint; give the folder of a training")
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    config = CausalConfig.from_dict(saved["config"])
+        raise PublishError(f"{path}: no such checkpoint; give a training as FOLDER or FOLDER@FRAMES")
     try:
-        network = CausalBSRoformer(config.with_look_ahead(int(ahead)) if ahead else config)
-    except ValueError as error:
+        return _release(read_saved(path, _PUBLISHED), look_ahead, path)
+    except ConfigError as error:
         raise PublishError(f"{training}: {error}") from None
-    network.load_state_dict(saved["ema"])
+    except (TypeError, AttributeError) as error:
+        raise PublishError(f"{path}: is damaged ({error}); give another training") from None
+
+
+def _release(saved: Mapping[str, Any], look_ahead: int | None, path: Path) -> Release:
+    config = CausalConfig.from_dict(saved["config"])
+    if look_ahead is not None:
+        config = config.with_look_ahead(look_ahead)
+    network = fill(config, saved["ema"], path)
+    assert isinstance(network, CausalBSRoformer)
     hours = saved["step"] * saved["batch"] * saved.get("recipe", {}).get("item_s", ITEM_S) / 3600
-    return Release(network.eval(), saved["step"], hours)
+    return Release(network, saved["step"], hours)
 
 
 def framed_as(config: CausalConfig) -> str:
@@ -202,7 +250,10 @@ def _shares(weights: dict[str, float]) -> str:
 
 
 def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Path, seconds: float) -> None:
-    """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section."""
+    """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section.
+
+    Each file is whole or as it was. Raises CheckpointError, OSError.
+    """
     weights.mkdir(parents=True, exist_ok=True)
     told = weights / HISTORIES
     histories = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
@@ -210,8 +261,8 @@ def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Pat
         own = {"models": {name: table["models"][name]}, "gates": {name: table["gates"][name]}}
         text = card_text({**own, "rows": table["rows"]}, seconds, histories)
         _save(weights / f"{name}{SUFFIX}", release.network, ModelCard(LICENCE, "stembridge", text))
-    (weights / "MODEL_CARD.md").write_text(card_text(table, seconds, histories), encoding="utf-8")
-    (weights / SCORES).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(weights / "MODEL_CARD.md", card_text(table, seconds, histories).encode())
+    write_whole(weights / SCORES, (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
     renew_section(weights.resolve().parents[1] / "README.md", readme_section(table))
 
 
@@ -232,20 +283,20 @@ def renew_section(page: Path, section: str) -> None:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if end:
-        page.write_text(f"{head}{begin}\n\n{section}\n\n{end}{tail}", encoding="utf-8")
+        write_whole(page, f"{head}{begin}\n\n{section}\n\n{end}{tail}".encode())
 
 
 def main() -> None:
     """Score, publish, print tables and gates; errors are one line and exit code 2."""
     try:
         _run(_arguments())
-    except (PublishError, CheckpointError) as error:
+    except EXPECTED as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m model.training.card", description=__doc__)
+    parser = OneLineParser(prog="python -m model.training.card", description=__doc__)
     parser.add_argument(
         "--training",
         action="append",
@@ -255,7 +306,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--audio", type=Path, required=True, help="library with a test split")
     parser.add_argument("--weights", type=Path, required=True, help="folder of weights, card and scores")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of each test song")
+    parser.add_argument("--seconds", type=seconds, default=30.0, help="length of each test song")
     return parser.parse_args()
 
 

@@ -98,14 +98,12 @@ class HeldOutSong:
 
 def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
     """Whole songs of the test split; `seconds` each of its phrases over its instrumentals and of synthesised
-    songs of unseen seeds."""
+    songs of unseen seeds. Raises TrainingDataError where there is no such library, before it makes a song."""
+    sources = Sources() if audio_dir is None else load_library(audio_dir, cache, split="test")
     songs = [
         HeldOutSong(f"synthesised {index}", song(UNSEEN_SEED, index, seconds), STEM_NAMES)
         for index in range(_SYNTHETIC_SONGS)
     ]
-    if audio_dir is None:
-        return songs
-    sources = load_library(audio_dir, cache, split="test")
     return _recorded(sources) + _over_instrumentals(sources, seconds) + songs
 
 

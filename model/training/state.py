@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from model.training.settings import TrainSettings
 
 _KEYS = {"config", "seed", "batch", "model", "ema", "optimizer", "step", "smoothed_loss"}
 _ILLEGIBLE = (
-    RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError
+    RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError
 )  # fmt: skip
+"""What reading a file raises that is no checkpoint, or not one of this version."""
 
 
 @dataclass
@@ -193,10 +194,15 @@ def _config(saved: dict[str, Any]) -> CausalConfig:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainingError(f"{path}: nothing to resume; start without --resume")
+    return read_saved(path, _KEYS)
+
+
+def read_saved(path: Path, keys: Set[str]) -> dict[str, Any]:
+    """What a training's checkpoint holds. Raises TrainingError where it is none that has these keys."""
     with _legible(path):
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not saved.keys() >= _KEYS:
-            raise KeyError(*(_KEYS - saved.keys()))
+        if not saved.keys() >= keys:
+            raise KeyError(*(keys - saved.keys()))
     return saved
 
 
@@ -209,5 +215,5 @@ def _legible(path: Path) -> Iterator[None]:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error}); try again") from error
     except _ILLEGIBLE as error:
         raise TrainingError(
-            f"{path}: not a training checkpoint of this version; train in another folder, or delete it"
+            f"{path}: not a training checkpoint of this version; give another, or delete it and start again"
         ) from error

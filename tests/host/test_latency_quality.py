@@ -20,9 +20,12 @@ from benchmarks.latency_quality import (
     write,
 )
 from benchmarks.latency_quality_pages import as_markdown, picture
+from host.errors import UserError
+from host.outputs import OutputError
 from model.config import WHOLE_SIGNAL
 from model.training.evaluate import PHRASES, REAL, HeldOutSong
 from model.training.songs import STEM_NAMES
+from tests.disk import disk_that_takes
 from tests.model.builders import SMALL_LIVE, noise, random_model
 
 
@@ -85,8 +88,11 @@ def test_loads_are_measured_again_only_beside_scores_of_the_same_points(tmp_path
     write(found(), tmp_path)
     points = [Point(facts["name"], random_model()) for facts in found()["points"]]
     assert earlier(tmp_path, points) == found()
-    with pytest.raises(SystemExit, match="run without --loads first"):
+    with pytest.raises(UserError, match="run without --loads first"):
         earlier(tmp_path, points[1:])
+    (tmp_path / "latency_quality.json").write_text("{")
+    with pytest.raises(UserError, match="run without --loads first"):
+        earlier(tmp_path, points)
 
 
 def test_so_many_songs_of_every_set() -> None:
@@ -94,7 +100,7 @@ def test_so_many_songs_of_every_set() -> None:
     songs = [HeldOutSong(str(n), stems, STEM_NAMES, kind) for n, kind in enumerate([REAL] * 3 + [PHRASES])]
     assert [(song.name, song.seconds) for song in chosen(songs, 2, 1.0)] == [("0", 1), ("1", 1), ("3", 1)]
     assert len(chosen(songs, None, 1.0)) == 4
-    with pytest.raises(SystemExit, match=r"^0: shorter than 2 \+ 4 s; take fewer --seconds$"):
+    with pytest.raises(UserError, match=r"^0: shorter than 2 \+ 4 s; take fewer --seconds$"):
         chosen(songs, None, 2.0)
 
 
@@ -136,5 +142,14 @@ def test_the_picture_has_a_panel_per_set_and_one_of_the_load(tmp_path) -> None:
     np.testing.assert_array_equal(scores.lines[1].get_xydata(), [(100, 3.0)])
     np.testing.assert_array_equal(scores.lines[2].get_xydata(), [(200, 4.0)])
     assert [list(line.get_ydata()) for line in load.lines] == [[0.25], [5], [0.5], [6], [1.0, 1.0]]
-    write(found(), tmp_path / "new")
-    assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".md", ".png"}
+    write(found(), tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
+
+
+@pytest.mark.parametrize(("suffix", "most_bytes"), [(".json", 100), (".png", 5000)])
+def test_every_file_is_whole_or_as_it_was(tmp_path, suffix, most_bytes) -> None:
+    write(found(), tmp_path)
+    before = {path.suffix: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputError, match=f"latency_quality{suffix}"), disk_that_takes(most_bytes):
+        write(found(), tmp_path)
+    assert {path.suffix: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -53,6 +53,13 @@ def test_a_look_ahead_is_chosen_with_the_name(tmp_path):
             look(f"{path}@4")
 
 
+def test_a_look_ahead_that_is_not_known_is_called_as_it_was_asked_for(path: Path) -> None:
+    said = "knows look-aheads of 0, not all: choose one that it knows, or a model trained for it"
+    for look in (load_model, header_of):
+        with pytest.raises(ConfigError, match=said):
+            look(f"{path}@all")
+
+
 def test_a_published_model_has_none_to_choose(tmp_path):
     path = tmp_path / "published.safetensors"
     save_checkpoint(path, build(RoformerConfig(8, 1, heads=1, dim_head=8)), ModelCard("MIT", "test", ""))

@@ -20,6 +20,7 @@ from model.training.card import (
     END,
     Release,
     committed,
+    digest_of,
     framed_as,
     measured_load,
     publish,
@@ -43,6 +44,7 @@ from model.training.evaluate import (
 )
 from model.training.score_tables import GATES, gate_lines, gates_of, means, readme_section, score_rows
 from model.training.songs import STEM_NAMES
+from tests.disk import disk_that_takes
 from tests.model.builders import SMALL_LIVE, random_model
 
 ROOT = Path(card.__file__).parents[2]
@@ -257,6 +259,15 @@ def test_publishing_writes_weights_card_scores_and_readme(weights, model) -> Non
         assert torch.equal(network.state_dict()[name], weight), name
 
 
+@pytest.mark.parametrize(("name", "most_bytes"), [("MODEL_CARD.md", 1000), ("scores.json", 50_000)])
+def test_what_is_published_is_whole_or_as_it_was(weights, name, most_bytes) -> None:
+    releases, table = committed(weights), json.loads((weights / "scores.json").read_text())
+    before = {path.name: path.read_bytes() for path in weights.iterdir()}
+    with pytest.raises(OSError), disk_that_takes(most_bytes):
+        publish(releases, table | {"long": "x" * 100_000}, weights, 1.5)
+    assert {path.name: path.read_bytes() for path in weights.iterdir()} == before, name
+
+
 def test_committed_models_are_scored_again_to_the_same(weights) -> None:
     before = {path.name: path.read_bytes() for path in weights.iterdir()}
     releases = committed(weights)
@@ -287,9 +298,12 @@ def test_a_dial_is_published_at_one_of_its_look_aheads(tmp_path) -> None:
     torch.save(saved, tmp_path / "training.pt")
     names = [framed_as(trained(f"{tmp_path}{at}").network.config) for at in ("", "@0", "@8")]
     assert names == ["builtin-live", "builtin-live", "builtin-studio"]
-    for wrong in ("@3", "@x"):
-        with pytest.raises(card.PublishError, match=f"{wrong}: "):
-            trained(f"{tmp_path}{wrong}")
+    with pytest.raises(card.PublishError, match="@3: the network knows look-aheads of 0, 8, not 3"):
+        trained(f"{tmp_path}@3")
+    with pytest.raises(
+        card.PublishError, match=r"@x/training\.pt: .* give a training as FOLDER or FOLDER@FRAMES"
+    ):
+        trained(f"{tmp_path}@x")
 
 
 def test_a_training_is_named_by_its_framing() -> None:
@@ -315,6 +329,14 @@ def test_a_page_without_markers_is_left_alone(tmp_path) -> None:
     assert page.read_text() == f"{BEGIN} but no end"
 
 
+def test_a_page_is_whole_or_as_it_was(tmp_path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"{BEGIN}\nold\n{END}")
+    with pytest.raises(UnicodeEncodeError):
+        renew_section(page, "new \ud800")
+    assert page.read_text() == f"{BEGIN}\nold\n{END}"
+
+
 def test_one_command_publishes_a_training_and_scores_what_is_there(
     weights, tmp_path, model, monkeypatch, capsys
 ) -> None:
@@ -336,12 +358,69 @@ def test_one_command_publishes_a_training_and_scores_what_is_there(
     assert gate_lines(told["gates"])[0] in said.out
 
 
-def test_errors_are_one_line(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["card", "--audio", "none", "--weights", str(tmp_path)])
+def refusal(arguments, monkeypatch, capsys):
+    """What the command says when it ends with exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["card", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         card.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--weights", "none"), "required: --audio"),
+        (("--weights", "none", "--audio", "none"), "no builtin-"),
+        (("--weights", "none", "--audio", "none", "--seconds", "nan"), "from 1 to 3600 seconds, not 'nan'"),
+        (("--weights", "none", "--audio", "none", "--training", "none@x"), "FOLDER@FRAMES"),
+    ],
+)
+def test_errors_are_one_line(arguments, said, monkeypatch, capsys) -> None:
+    assert said in refusal(arguments, monkeypatch, capsys)
+
+
+def test_a_missing_library_is_one_line(weights, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("model.training.evaluate.song", None)  # none is made in vain
+    arguments = ["--weights", weights, "--audio", tmp_path / "none"]
+    assert "none: has no files.tsv" in refusal(arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"models": {"builtin-live": {}}}'])
+def test_broken_scores_are_one_line(weights, text, monkeypatch, capsys) -> None:
+    (weights / "scores.json").write_text(text)
+    assert "scores.json" in refusal(["--weights", weights, "--audio", "none"], monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": None},
+        {"config": [1]},
+        {"config": {"dim": 0}},
+        {"config": {"bands": 3}},
+        {"ema": [1]},
+        {"ema": {"x": 1}},
+        {"ema": {"x": torch.zeros(3)}},
+        {"ema": random_model(dataclasses.replace(SMALL_LIVE, mask_hidden=9)).state_dict()},
+        {"recipe": [1]},
+    ],
+)
+def test_a_broken_training_is_one_line(tmp_path, model, changes, monkeypatch, capsys) -> None:
+    saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 1, "batch": 1}
+    torch.save(saved | changes, tmp_path / "training.pt")
+    arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
+    assert str(tmp_path) in refusal(arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("content", [[1], {"step": 1}, b"", b"no checkpoint", b"\x80\x02."])
+def test_what_is_no_training_is_one_line(tmp_path, content, monkeypatch, capsys) -> None:
+    path = tmp_path / "training.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
+    assert "training.pt: not a training checkpoint" in refusal(arguments, monkeypatch, capsys)
 
 
 def test_synthesised_songs_come_without_a_library(tmp_path, monkeypatch) -> None:
@@ -355,9 +434,20 @@ def test_the_readme_says_what_scores_json_says() -> None:
     assert f"{BEGIN}\n\n{readme_section(table)}\n\n{END}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_digest_is_of_names_shapes_and_bytes_in_any_order() -> None:
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}
+    told = digest_of(weights)
+    assert digest_of(dict(reversed(weights.items()))) == told
+    changed = weights["a"].clone()
+    changed[1, 2] = changed[1, 2].nextafter(torch.tensor(9.0))
+    others = [{"a": changed}, {"a": weights["a"].reshape(3, 2)}, {"c": weights["b"]}]
+    assert len({told, *(digest_of(weights | other) for other in others)}) == 4
+
+
 def test_scores_json_is_consistent_and_of_the_committed_weights() -> None:
     table = json.loads((WEIGHTS / "scores.json").read_text())
     assert list(table["models"]) == sorted(path.stem for path in WEIGHTS.glob("builtin-*.safetensors"))
     for name, release in committed(WEIGHTS).items():
         assert table["gates"][name] == gates_of(table["rows"], name)
         assert release.facts().items() <= table["models"][name].items()
+        assert table["models"][name]["sha256"] == digest_of(release.network.state_dict())

@@ -325,8 +325,15 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_called_broken(tmp_path, mon
         load_state(settings(tmp_path))
 
 
-def test_broken_checkpoint_is_refused(tmp_path):
-    settings(tmp_path).checkpoint_path.write_bytes(b"no checkpoint")
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02."])
+def test_broken_checkpoint_is_refused(tmp_path, content):
+    settings(tmp_path).checkpoint_path.write_bytes(content)
+    with pytest.raises(TrainingError, match="not a training checkpoint"):
+        load_state(settings(tmp_path))
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    torch.save([1], settings(tmp_path).checkpoint_path)
     with pytest.raises(TrainingError, match="not a training checkpoint"):
         load_state(settings(tmp_path))
 
