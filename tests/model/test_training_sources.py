@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.filters import RATE_HZ
-from model.training.recordings import TrainingDataError, decode
+from model.training.recordings import TrainingDataError, decode, load
 from model.training.songs import STEM_NAMES
 from model.training.sources import (
     Sources,
@@ -16,7 +16,16 @@ from model.training.sources import (
     read_index,
     shared_packs,
 )
-from tests.model.recorded import tone, write, write_index, write_library, write_song
+from tests.model.recorded import (
+    as_rf64,
+    as_streamed,
+    cut,
+    tone,
+    write,
+    write_index,
+    write_library,
+    write_song,
+)
 
 
 @pytest.fixture
@@ -177,15 +186,22 @@ def empty(song):
     write(song / "bass.wav", np.zeros((2, 0), np.float32))
 
 
-def cut(song):
-    data = (song / "bass.wav").read_bytes()
-    (song / "bass.wav").write_bytes(data[: len(data) // 2])
+def cut_wav(song):
+    cut(song / "bass.wav")
+
+
+def cut_rf64(song):
+    cut(as_rf64(song / "bass.wav"))
 
 
 def cut_flac(song):
     (song / "bass.wav").unlink()
-    data = write(song / "bass.flac", tone(5.0)).read_bytes()
-    (song / "bass.flac").write_bytes(data[: len(data) // 2])
+    cut(write(song / "bass.flac", tone(5.0)))
+
+
+def cut_aiff(song):
+    (song / "bass.wav").unlink()
+    cut(write(song / "bass.aiff", tone(5.0)))
 
 
 def poison(song):
@@ -223,8 +239,10 @@ FAULTS = [
     (garble, r"bass\.wav: cannot be read"),
     (hollow, r"bass\.wav: cannot be read"),
     (empty, r"bass\.wav: shorter than"),
-    (cut, r"bass\.wav: ends early"),
+    (cut_wav, r"bass\.wav: ends early"),
+    (cut_rf64, r"bass\.wav: ends early"),
     (cut_flac, r"bass\.flac: ends early"),
+    (cut_aiff, r"bass\.aiff: ends early"),
     (poison, r"bass\.wav: holds NaN"),
     (overflow, r"bass\.wav: holds NaN or infinite"),
     (slow_down, r"stems differ in Hz \(vocals 44100, drums 44100, bass 48000"),
@@ -288,6 +306,29 @@ def test_a_whole_flac_is_not_taken_for_a_damaged_one(tmp_path, bit_depth):
     noise = np.random.default_rng(0).uniform(-1, 1, (2, RATE_HZ)).astype(np.float32)
     sound = decode(write(tmp_path / "noise.flac", noise, bit_depth=bit_depth))
     assert np.abs(sound - noise).max() < 2.0 ** (2 - bit_depth)
+
+
+@pytest.mark.parametrize("bit_depth", [16, 24])
+def test_a_streamed_wav_is_as_long_as_its_file(tmp_path, bit_depth):
+    wav = write(tmp_path / "a.wav", tone(5.0), bit_depth=bit_depth)
+    whole = decode(wav)
+    assert np.array_equal(decode(as_streamed(wav)), whole)
+    assert np.array_equal(decode(cut(wav))[:, : RATE_HZ // 2], whole[:, : RATE_HZ // 2])
+
+
+def test_a_whole_wav_with_large_sizes_is_not_taken_for_a_cut_one(tmp_path):
+    wav = write(tmp_path / "a.wav", tone(1.0))
+    whole = decode(wav)
+    assert np.array_equal(decode(as_rf64(wav)), whole)
+
+
+@pytest.mark.parametrize("left", [0, 64, 1000])
+def test_what_lies_broken_in_the_cache_is_made_anew(tmp_path, cache, left):
+    whole = np.array(load(cache, write(tmp_path / "a.wav", tone(1.0)), 0.3, trim=False))
+    (kept,) = cache.iterdir()
+    kept.write_bytes(kept.read_bytes()[:left])
+    assert np.array_equal(load(cache, tmp_path / "a.wav", 0.3, trim=False), whole)
+    assert [path.name for path in cache.iterdir()] == [kept.name]
 
 
 def test_mono_lies_on_both_channels(tmp_path):
