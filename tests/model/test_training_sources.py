@@ -76,6 +76,27 @@ def test_unusable_table_is_refused(tmp_path, cache, table):
         load_library(tmp_path, cache)
 
 
+@pytest.mark.parametrize("path", [".", "/etc/passwd", "../other/vocals.wav", "singing/../../x.wav"])
+def test_a_path_that_leads_out_of_the_library_is_refused(library, cache, path):
+    write_index(library, extra=[f"{path}\ttrain"])
+    for read in (shared_packs, lambda folder: load_library(folder, cache)):
+        with pytest.raises(TrainingDataError, match=f"'{path}' names no file below {library}; write"):
+            read(library)
+
+
+def test_a_kind_alone_is_no_file(library, cache):
+    left_out = load_library(write_index(library, extra=["multitracks\ttrain"]), cache).left_out
+    assert any(f"{library}/multitracks: missing" in line for line in left_out)
+
+
+def test_one_shots_that_cannot_be_played_are_left_out_or_refused(tmp_path, cache):
+    write(tmp_path / "drums/kit/door.flac", tone(0.2))
+    sources = load_library(write_index(tmp_path), cache)
+    assert sources.left_out == ["drums/kit/door.flac: no drum or pitch in its name; not used"]
+    with pytest.raises(TrainingDataError, match=r"door\.flac"):
+        accepted(sources, "refuse")
+
+
 def test_a_table_that_is_not_text_is_refused(tmp_path, cache):
     (tmp_path / "files.tsv").write_bytes(b"path\tsplit\n\xff\xfe\ttrain\n")
     with pytest.raises(TrainingDataError, match="UTF-8"):
@@ -118,19 +139,74 @@ def test_a_misspelt_split_is_named(library, cache):
     write_index(library, lambda path: "trian" if "singing" in path.parts else "train")
     for split in ("train", "test"):
         sources = load_library(library, cache, split)
-        (said,) = sources.notes
+        said = sources.left_out[0]
         assert not sources.singing
         assert "split 'trian' (" in said and said.endswith("is none of train, test; not used")
+        with pytest.raises(TrainingDataError, match="trian"):
+            accepted(sources, "refuse")
+
+
+def as_library(folder, cache):
+    return load_library(write_index(folder), cache)
+
+
+@pytest.fixture(params=[as_library, load_songs])
+def read_songs(request):
+    """A folder with `multitracks/song/` as a library and as a folder of songs: stems are chosen alike."""
+    return request.param
 
 
 @pytest.mark.parametrize("backing", ["other", "accompaniment", "instrumental", "no_vocals"])
-def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, backing):
-    write_song(tmp_path / "duo", ("vocals", backing))
-    sources = load_songs(tmp_path, cache)
+def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, read_songs, backing):
+    write_song(tmp_path / "multitracks/duo", ("vocals", backing), ".flac")
+    sources = read_songs(tmp_path, cache)
     (song,) = sources.songs
     assert (set(song.stems), song.complete) == ({"vocals", "other"}, False)
-    said = [f"{tmp_path}/duo: vocals and other alone; other is taken for the rest"]
+    said = [f"{tmp_path}/multitracks/duo: vocals and other alone; other is taken for the rest"]
     assert sources.notes == (said if backing == "other" else [])
+
+
+@pytest.mark.parametrize(
+    ("names", "stems", "said"),
+    [
+        ((*STEM_NAMES, "Guitar", "piano", "mixture", "instrumental"), set(STEM_NAMES), "Guitar, piano"),
+        (("vocals", "other", "guitar", "mixture"), {"vocals", "other"}, "guitar"),
+        (("vocals", "instrumental", "drums"), {"vocals", "other"}, "drums"),
+    ],
+)
+def test_stems_beyond_those_four_are_named(tmp_path, cache, read_songs, names, stems, said):
+    folder = write_song(tmp_path / "multitracks/song", names, ".flac")
+    sources = read_songs(tmp_path, cache)
+    assert [set(song.stems) for song in sources.songs] == [stems]
+    (note,) = sources.notes
+    assert note.startswith(f"{folder}: {said.replace(',', '.flac,')}.flac not used; only vocals.flac, ")
+
+
+def test_a_song_with_two_accompaniments_is_left_out(tmp_path, cache, read_songs):
+    folder = write_song(tmp_path / "multitracks/song", ("vocals", "instrumental", "no_vocals"), ".flac")
+    write_song(tmp_path / "multitracks/good", suffix=".flac")
+    sources = read_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["multitracks/good"]
+    said = "has two files for the accompaniment (instrumental, no_vocals); keep one"
+    assert sources.left_out == [f"{folder}: {said}"]
+
+
+def test_stems_of_two_formats_are_two_files(library, cache):
+    write(library / "multitracks/act/song/vocals.wav", tone(5.0))
+    sources = load_library(write_index(library, extra=["multitracks/act/song/vocals.wav\ttrain"]), cache)
+    assert not sources.songs
+    assert any("song: has two files for vocals; keep one" in line for line in sources.left_out)
+
+
+def test_a_row_written_twice_is_one_file(library, cache):
+    write_index(library, extra=["multitracks/act/song/vocals.flac\ttrain"])
+    assert len(load_library(library, cache).songs) == 1
+
+
+def test_a_song_without_bass_stays_one_of_three_stems(library, cache):
+    sources = load_library(library, cache)
+    (song,) = sources.songs
+    assert (set(song.stems), song.complete, sources.notes) == ({"vocals", "drums", "other"}, False, [])
 
 
 def test_folders_of_sound_without_a_stem_are_named(tmp_path, cache):
@@ -153,6 +229,31 @@ def test_folders_named_train_and_test_are_the_splits(tmp_path, cache):
     assert [song.name for song in tested.songs] == ["test/two"]
     for sources, split in ((trained, "train"), (tested, "test")):
         assert sources.notes == [f"{tmp_path}/{split}/both: in training and in test; not tested on"]
+
+
+def test_splits_of_songs_may_be_written_in_any_case(tmp_path, cache):
+    for name in ("Train/one", "Train/both", "TEST/two", "TEST/both"):
+        write_song(tmp_path / name)
+    trained, tested = load_songs(tmp_path, cache), load_songs(tmp_path, cache, "test")
+    assert [song.name for song in trained.songs] == ["Train/both", "Train/one"]
+    assert [song.name for song in tested.songs] == ["TEST/two"]
+    assert trained.notes == [f"{tmp_path}/Train/both: in training and in test; not tested on"]
+
+
+def test_songs_beside_the_splits_are_left_out_by_name(tmp_path, cache):
+    for name in ("train/one", "test/two", "valid/three", "loose"):
+        write_song(tmp_path / name)
+    (tmp_path / "notes").mkdir()
+    said = [f"{tmp_path}/{name}: neither train nor test; not used" for name in ("loose", "valid")]
+    assert load_songs(tmp_path, cache).left_out == said
+    assert load_songs(tmp_path, cache, "test").left_out == []
+
+
+def test_songs_of_test_alone_are_trained_on_and_said_to_be(tmp_path, cache):
+    write_song(tmp_path / "test/one")
+    sources = load_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["test/one"]
+    assert sources.notes == [f"{tmp_path}/test: no folder train beside it; trained on"]
 
 
 def test_songs_without_splits_are_for_training(tmp_path, cache):
@@ -299,6 +400,14 @@ def test_a_song_at_one_other_rate_is_resampled_and_said(tmp_path, cache):
     assert vocals.shape == (2, 5 * RATE_HZ)
     spectrum = np.abs(np.fft.rfft(vocals[0]))
     assert np.argmax(spectrum) == 5 * 441
+
+
+def test_other_files_at_other_rates_are_resampled_and_counted(library, cache):
+    for name in ("singing/a/one", "backgrounds/b/two"):
+        write(library / f"{name}.flac", tone(5.0, rate_hz=48_000), 48_000)
+    write_index(library, lambda path: "test" if path.stem == "held_out" else "train")
+    assert load_library(library, cache).notes == [f"{library}: 2 files of other rates, resampled to 44100 Hz"]
+    assert load_library(library, cache, "test").notes == []
 
 
 @pytest.mark.parametrize("bit_depth", [16, 24])
