@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pedalboard.io import AudioFile
 
+from model.training.headers import frames_held
 from streaming.separator import Audio
 
 MAX_CHANNELS = 64
@@ -74,7 +76,9 @@ def read_pieces(path: str | Path) -> Iterator[Audio]:
     path = Path(path)
     _header(path)
     with _readable(path), AudioFile(str(path)) as source:
-        while (piece := source.read(READ_FRAMES)).shape[1]:
+        left = frames_held(path, sys.maxsize)  # what is promised may be an estimate
+        while left and (piece := source.read(min(READ_FRAMES, left))).shape[1]:
+            left -= piece.shape[1]
             if not np.isfinite(piece).all():
                 raise AudioFileError(
                     f"{path}: holds samples that are NaN or infinite; export it again from where it was made."
@@ -99,7 +103,7 @@ def _header(path: Path) -> tuple[int, int]:
         raise AudioFileError(f"{path}: there is no such file; check the name.")
     with _readable(path), AudioFile(str(path)) as source:
         rate_hz, channels = int(source.samplerate), int(source.num_channels)
-        if source.frames == 0:
+        if frames_held(path, source.frames) == 0:
             raise AudioFileError(f"{path}: holds no audio (0 frames); choose another file.")
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioFileError(f"{path}: has {channels} channels; 1 to {MAX_CHANNELS} work.")

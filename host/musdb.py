@@ -11,6 +11,7 @@ import numpy as np
 
 from host.audio_files import FORMATS, read_audio
 from host.errors import UserError
+from model.training.headers import ends_early, sum_differs
 from streaming.separator import Audio
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -48,7 +49,8 @@ def song_folders(data: Path) -> dict[str, Path]:
 def read_song(folder: Path) -> TrueSong:
     """Read the stems, and the mixture where there is one: else it is their sum.
 
-    Errors: MusdbError where a stem is missing or differs in rate, channels or length; those of `read_audio`.
+    Errors: MusdbError where a stem is missing, cut, damaged, or differs in rate, channels or length; those of
+    `read_audio`.
     """
     missing = [name for name in STEMS if _find(folder, name) is None]
     if missing:
@@ -57,11 +59,22 @@ def read_song(folder: Path) -> TrueSong:
     stems: dict[str, Audio] = {}
     rate_hz = 0
     for name, path in paths.items():
-        stems[name], stem_rate_hz = read_audio(path)
+        stems[name], stem_rate_hz = _whole(path)
         rate_hz = rate_hz or stem_rate_hz
         _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
     mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems.values())
     return TrueSong(rate_hz, mixture, stems)
+
+
+def _whole(path: Path) -> tuple[Audio, int]:
+    """As `read_audio`, of whole files: decoders fill what is cut with silence, and that would be scored."""
+    cut = MusdbError(f"{path}: ends early or is damaged; copy or download it again.")
+    if ends_early(path):
+        raise cut
+    audio, rate_hz = read_audio(path)
+    if sum_differs(path, audio):
+        raise cut
+    return audio, rate_hz
 
 
 def sum_of(parts: Iterable[Audio]) -> Audio:

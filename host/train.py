@@ -88,7 +88,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option(
     "--bad-data",
     type=click.Choice(["skip", "refuse"]),
-    help="Files and songs that cannot be used: name and skip them (default), or name and refuse.",
+    help="Files, songs and splits that cannot be used: name and skip them (default), or name and refuse.",
 )
 @click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")

@@ -141,8 +141,7 @@ class ItemStream:
     @property
     def remarks(self) -> list[str]:
         """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
-        left_out = self.sources.left_out + self._instruments.left_out
-        return [f"left out: {line}" for line in left_out] + self.sources.notes
+        return [f"left out: {line}" for line in self.sources.left_out] + self.sources.notes
 
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""

@@ -22,13 +22,18 @@ class PublishedItemStream(ItemStream):
 
     @property
     def remarks(self) -> list[str]:
-        """As of any stream; and what of a library these items have no use for."""
-        sources = self.sources
+        """As of any stream; and what these items have no use for, or lack."""
+        sources, remarks = self.sources, super().remarks
         parts = (sources.singing, sources.speech, sources.backgrounds, sources.one_shots)
-        idle = sum(len(part) for part in parts)
-        if not idle:
-            return super().remarks
-        return [*super().remarks, f"{idle} recordings that are not songs in stems: published items use none"]
+        if idle := sum(len(part) for part in parts):
+            remarks.append(f"{idle} recordings that are not songs in stems: published items use none")
+        lacking = ", ".join(name for name in STEM_NAMES if not self._clean(name))
+        if sources.songs and lacking:
+            remarks.append(
+                "published items take no accompaniment as a whole, and synthesise what no song has alone:"
+                f" {lacking}"
+            )
+        return remarks
 
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""
@@ -47,7 +52,10 @@ class PublishedItemStream(ItemStream):
         return np.zeros((2, self._frames), dtype=np.float32)
 
     def _source_of(self, rng: Rng, name: str) -> StemSong:
-        """A song whose stem is surely clean: without bass, `other` may hold the bass."""
-        given = [s for s in self.sources.songs if name in s.stems]
-        clean = [s for s in given if s.complete or name in ("vocals", "drums")]
+        clean = self._clean(name)
         return clean[rng.integers(len(clean))] if clean else self._song(rng, "synthetic")
+
+    def _clean(self, name: str) -> list[StemSong]:
+        """The songs whose stem is surely clean: without bass, `other` may hold the bass."""
+        given = [s for s in self.sources.songs if name in s.stems]
+        return [s for s in given if s.complete or name in ("vocals", "drums")]

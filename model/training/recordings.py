@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.filters import RATE_HZ
+from model.training.headers import ends_early, frames_held, sum_differs
 from model.training.synth import Audio, frames_of
 
 Pcm = NDArray[np.int16]
@@ -55,15 +54,19 @@ def decode(path: Path) -> Audio:
     from pedalboard.io import AudioFile
 
     try:
+        if ends_early(path):  # before as much memory is taken as the header promises
+            raise _cut(path)
         with AudioFile(str(path)) as file:
-            sound = np.asarray(file.read(file.frames or 1), dtype=np.float32)
+            sound = np.asarray(file.read(frames_held(path, file.frames) or 1), dtype=np.float32)
             rate_hz = file.samplerate
+    except TrainingDataError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(path) from error
     if len(sound) > 2:
         raise TrainingDataError(f"{path}: has {len(sound)} channels; export it as mono or stereo")
-    if _ends_early(path, sound):
-        raise TrainingDataError(f"{path}: ends early or is damaged; copy or download it again")
+    if sum_differs(path, sound):
+        raise _cut(path)
     if rate_hz != RATE_HZ:
         sound = np.ascontiguousarray(soxr.resample(sound.T, rate_hz, RATE_HZ).T)
     return sound if len(sound) == 2 else np.repeat(sound, 2, axis=0)
@@ -73,43 +76,8 @@ def _unreadable(path: Path) -> TrainingDataError:
     return TrainingDataError(f"{path}: cannot be read as audio; remove or replace it")
 
 
-def _ends_early(path: Path, sound: Audio) -> bool:
-    """Whether a WAV or FLAC is cut or damaged: decoders fill what is missing with silence."""
-    with path.open("rb") as file:
-        kind = file.read(4)
-        if kind == b"RIFF":
-            return _wav_end(file) > path.stat().st_size
-        if kind == b"fLaC":
-            file.seek(8)
-            return not _flac_sum_fits(file.read(34), sound)
-    return False
-
-
-def _wav_end(file: BinaryIO) -> int:
-    """Where the samples of a WAV end by its header; 0 where the header does not say (streamed files)."""
-    file.seek(12)
-    while len(header := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", header)
-        if name == b"data":
-            return file.tell() + int(size) if size < 0xFFFFFFFF else 0
-        file.seek(size + size % 2, os.SEEK_CUR)
-    return 0
-
-
-def _flac_sum_fits(stream_info: bytes, sound: Audio) -> bool:
-    """Whether the samples have the MD5 sum of STREAMINFO (RFC 9639, 8.2); true where it gives none."""
-    expected = stream_info[18:34]
-    bits = ((stream_info[12] & 1) << 4 | stream_info[13] >> 4) + 1
-    if not any(expected) or bits not in (16, 24):
-        return True
-    full_scale = 2 ** (bits - 1)  # some decoders divide by one less
-    return any(_md5(sound, scale, bits // 8) == expected for scale in (full_scale - 1, full_scale))
-
-
-def _md5(sound: Audio, scale: int, width: int) -> bytes:
-    whole = np.ascontiguousarray(np.round(sound.T * np.float64(scale)).astype("<i4"))
-    raw = whole.view(np.uint8).reshape(-1, 4)[:, :width]
-    return hashlib.md5(raw.tobytes(), usedforsecurity=False).digest()
+def _cut(path: Path) -> TrainingDataError:
+    return TrainingDataError(f"{path}: ends early or is damaged; copy or download it again")
 
 
 def screened(path: Path, sound: Audio, shortest_s: float) -> Audio:
@@ -135,17 +103,28 @@ def trimmed(sound: Audio) -> Audio:
 
 
 def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
-    """The array made by `make`, as int16, from `cache` if it is there; written whole or not at all.
+    """The array made by `make`, as int16, from `cache` if it is there whole; written whole or not at all.
 
     Threads: one per process; any number of processes may share a cache.
     """
     path = cache / f"{hashlib.sha1(key.encode()).hexdigest()[:20]}.npy"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part.npy")  # several processes may make it at once
-        np.save(part, to_pcm(make()))
-        part.replace(path)
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    cache.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part.npy")  # several processes may make it at once
+    np.save(part, to_pcm(make()))
+    part.replace(path)
     array: Pcm = np.load(path, mmap_mode="r")
+    return array
+
+
+def _kept(path: Path) -> Pcm | None:
+    """The array of a file; None where there is none, or a disk that was full has cut it."""
+    try:
+        array: Pcm = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
     return array
 
 

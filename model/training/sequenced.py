@@ -40,6 +40,8 @@ _DRUMS = (
     ("tom", r"tom|tabla|_[hlm]t_"),
 )
 _LONGEST_ONE_SHOT_S = 4.5
+_NEEDED_DRUMS = ("kick", "snare", "hat")
+_FEWEST_PITCHES = 5
 
 
 def pitch_of(path: Path) -> int | None:
@@ -87,9 +89,18 @@ def instruments(one_shots: dict[Path, Pcm]) -> Instruments:
             banks.setdefault((category, folder), {}).setdefault(pitch, []).append(pcm)
         else:
             result.left_out.append(f"{path}: no drum or pitch in its name; not used")
-    result.kits = [kit for kit in kits.values() if {"kick", "snare", "hat"} <= set(kit)]
-    result.basses = [bank for (category, _), bank in banks.items() if category == "bass" and len(bank) > 4]
-    result.others = [bank for (category, _), bank in banks.items() if category == "other" and len(bank) > 4]
+    for folder, kit in kits.items():
+        if lacking := [drum for drum in _NEEDED_DRUMS if drum not in kit]:
+            result.left_out.append(f"{folder}: a kit without {', '.join(lacking)}; not used")
+        else:
+            result.kits.append(kit)
+    for (category, folder), bank in banks.items():
+        if len(bank) < _FEWEST_PITCHES:
+            result.left_out.append(
+                f"{folder}: has {len(bank)} of at least {_FEWEST_PITCHES} pitches; not used"
+            )
+        else:
+            (result.basses if category == "bass" else result.others).append(bank)
     return result
 
 

@@ -3,8 +3,8 @@
 Two layouts are understood. A *library* has a `files.tsv` with the columns `path` and `split`; the first
 folder of a path says what a file is (`singing`, `speech`, `backgrounds`, `multitracks/.../SONG/STEM.ext`,
 `instrumentals/.../SONG/STEM.ext` for songs in stems that nobody sings, and one-shots under `drums`, `bass`,
-`other`). A folder of *songs* holds one folder per song with vocals,
-drums, bass and other (as MUSDB18-HQ does), or with vocals and their accompaniment only.
+`other`). A folder of *songs* holds one folder per song with vocals, drums, bass and other (as MUSDB18-HQ
+does), or with vocals and their accompaniment only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from pathlib import Path
 
 from model.filters import RATE_HZ
 from model.training.recordings import SUFFIXES, Pcm, TrainingDataError, load, rate_of
+from model.training.sequenced import instruments
 from model.training.songs import STEM_NAMES
 
 BAD_DATA = ("skip", "refuse")
 SPLITS = ("train", "test")
 _ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
+_SUMS = ("mixture", *_ACCOMPANIMENT_NAMES)  # beside the stems they say nothing new
 _SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0}
 _SHORTEST_SONG_S = 4.0
 _SHORTEST_ONE_SHOT_S = 0.02
@@ -49,7 +51,8 @@ class StemSong:
 
 @dataclass
 class Sources:
-    """Everything usable of one split; what was left out and why; what else one should know."""
+    """Everything usable of one split; what was left out and why (`one_shots` hold them even where nothing
+    can play them); what else one should know."""
 
     songs: list[StemSong] = field(default_factory=list)
     singing: list[Pcm] = field(default_factory=list)
@@ -94,7 +97,12 @@ def _index(folder: Path) -> list[tuple[Path, str]]:
         raise TrainingDataError(f"{table}: not a table in UTF-8; write it again") from error
     if not rows or not all(row.get("path") and row.get("split") for row in rows):
         raise TrainingDataError(f"{table}: needs the tab-separated columns path and split in every row")
-    return [(Path(row["path"]), row["split"]) for row in rows]
+    paths = [Path(row["path"]) for row in rows]
+    if outside := [path for path in paths if path.is_absolute() or ".." in path.parts or not path.parts]:
+        raise TrainingDataError(
+            f"{table}: '{outside[0]}' names no file below {folder}; write a path from there"
+        )
+    return [(path, row["split"]) for path, row in zip(paths, rows, strict=True)]
 
 
 def pack_of(path: Path) -> Path:
@@ -124,27 +132,27 @@ def load_library(folder: Path, cache: Path, split: str = "train") -> Sources:
 
     A pack of both splits is trained on, but no part of it is test data. Raises TrainingDataError.
     """
-    sources, shared = Sources(), shared_packs(folder)
+    sources, shared = Sources(left_out=_unused(folder)), shared_packs(folder)
     sources.notes = [f"{folder / pack}: in training and in test; not tested on" for pack in shared]
-    sources.notes += _unused(folder)
-    stems: dict[Path, dict[str, Path]] = defaultdict(dict)
+    songs: dict[Path, list[Path]] = defaultdict(list)
+    resampled = 0
     for relative in read_index(folder, split):
         if split == "test" and pack_of(relative) in shared:
             continue
-        if relative.parts[0] in _SONG_KINDS:
-            stems[relative.parent][relative.stem] = folder / relative
+        if relative.parts[0] in _SONG_KINDS and len(relative.parts) > 1:
+            songs[relative.parent].append(folder / relative)
         else:
-            _add_file(sources, folder, relative, cache)
-    for song_folder, files in stems.items():
-        _add_song(sources, str(song_folder), files, cache, _required_stems(song_folder))
+            resampled += _add_file(sources, folder, relative, cache)
+    for song_folder, paths in songs.items():
+        _add_song(sources, folder, song_folder, paths, cache, kind=song_folder.parts[0])
+    sources.left_out += instruments(sources.one_shots).left_out
+    if resampled:
+        sources.notes.append(f"{folder}: {resampled} files of other rates, resampled to {RATE_HZ} Hz")
     return sources
 
 
-def _required_stems(song_folder: Path) -> tuple[str, ...]:
-    return STEM_NAMES[1:] if song_folder.parts[0] == "instrumentals" else ("vocals",)
-
-
-def _add_file(sources: Sources, folder: Path, relative: Path, cache: Path) -> None:
+def _add_file(sources: Sources, folder: Path, relative: Path, cache: Path) -> bool:
+    """One file: a voice, a background, a one-shot. Whether it is used and has been resampled."""
     category = relative.parts[0]
     try:
         if category not in _KINDS:
@@ -153,115 +161,153 @@ def _add_file(sources: Sources, folder: Path, relative: Path, cache: Path) -> No
             )
         shortest_s = _SHORTEST_S.get(category, _SHORTEST_ONE_SHOT_S)
         pcm = load(cache, folder / relative, shortest_s, trim=True)
+        rate = rate_of(folder / relative)
     except TrainingDataError as error:
         sources.left_out.append(str(error))
-        return
+        return False
     if category in ("singing", "speech", "backgrounds"):
         getattr(sources, category).append(pcm)
     else:
         sources.one_shots[relative] = pcm
+    return rate != RATE_HZ
 
 
 def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
     """Songs out of folders of stems. A song with any bad stem is left out as a whole, by name.
 
-    Where `folder` has the folders `train` and `test` (as MUSDB18-HQ has), each is the split of its name;
-    else all songs are for training. Raises TrainingDataError where none of them can be used.
+    Where `folder` has the folders `train` and `test` (as MUSDB18-HQ has, in whatever case), each is the split
+    of its name; else all songs are for training. Raises TrainingDataError where none of them can be used.
     """
     sources = Sources()
     for song_folder in _song_folders(folder, split):
-        name = str(song_folder.relative_to(folder))
         if _in_both(folder, song_folder):
             sources.notes.append(f"{song_folder}: in training and in test; not tested on")
             if split == "test":
                 continue
-        try:
-            files = _stem_files(song_folder)
-            added = _add_song(sources, name, files, cache, ("vocals",))
-            if added and len(files) == 2 and files["other"].stem.lower() == "other":
-                sources.notes.append(f"{song_folder}: vocals and other alone; other is taken for the rest")
-        except TrainingDataError as error:
-            sources.left_out.append(str(error))
+        name = song_folder.relative_to(folder)
+        _add_song(sources, folder, name, _sounds(song_folder), cache, kind="songs")
+    if split == "train":
+        _say_what_splits_leave(sources, folder)
     if not sources.songs and split == "train":
         reasons = f" ({sources.left_out[0]})" if sources.left_out else ""
         raise TrainingDataError(f"{folder}: no song folder with vocals, drums, bass and other{reasons}")
     return sources
 
 
+def _split_folders(folder: Path) -> dict[str, list[Path]]:
+    """The folders that are named as a split, in whatever case."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    return {split: [path for path in inside if path.name.lower() == split] for split in SPLITS}
+
+
 def _song_folders(folder: Path, split: str) -> Iterator[Path]:
     if not folder.is_dir():
         raise TrainingDataError(f"{folder}: no such folder; give the folder that holds the songs")
-    divided = (folder / "train").is_dir() and (folder / "test").is_dir()
+    splits = _split_folders(folder)
+    divided = all(splits.values())
     if not divided and split != "train":
         return
-    root = folder / split if divided else folder
-    for path in sorted(p for p in root.rglob("*") if p.is_dir()):
-        inside = list(path.iterdir())
-        if not inside or any(file.suffix.lower() in SUFFIXES for file in inside):
-            yield path
+    for root in splits[split] if divided else [folder]:
+        for path in sorted(p for p in root.rglob("*") if p.is_dir()):
+            inside = list(path.iterdir())
+            if not inside or any(file.suffix.lower() in SUFFIXES for file in inside):
+                yield path
+
+
+def _sounds(song_folder: Path) -> list[Path]:
+    """Its audio files, but for hidden ones (what macOS leaves on foreign disks)."""
+    return sorted(p for p in song_folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
 
 
 def _in_both(folder: Path, song_folder: Path) -> bool:
-    split, *rest = song_folder.relative_to(folder).parts or ("",)
-    opposite = {"train": "test", "test": "train"}.get(split)
-    return opposite is not None and folder.joinpath(opposite, *rest).is_dir() and bool(rest)
+    split, *rest = song_folder.relative_to(folder).parts
+    opposite = {"train": "test", "test": "train"}.get(split.lower())
+    if opposite is None or not rest:
+        return False
+    return any(root.joinpath(*rest).is_dir() for root in _split_folders(folder)[opposite])
 
 
-def _is_stem(path: Path) -> bool:
-    names = {*STEM_NAMES, *_ACCOMPANIMENT_NAMES}
-    return path.stem.lower() in names and path.suffix.lower() in SUFFIXES
+def _say_what_splits_leave(sources: Sources, folder: Path) -> None:
+    """Songs beside `train` and `test` are left out; those of `test` alone are trained on, and said to be."""
+    splits = _split_folders(folder)
+    if not all(splits.values()):
+        sources.notes += [f"{path}: no folder train beside it; trained on" for path in splits["test"]]
+        return
+    named = {path for paths in splits.values() for path in paths}
+    sources.left_out += [
+        f"{path}: neither {' nor '.join(SPLITS)}; not used"
+        for path in sorted(folder.iterdir())
+        if path not in named and any(sound.suffix.lower() in SUFFIXES for sound in path.rglob("*"))
+    ]
 
 
-def _stem_files(song_folder: Path) -> dict[str, Path]:
-    """Files by stem; an accompaniment counts as `other`. Raises TrainingDataError where one is missing."""
-    files: dict[str, Path] = {}
-    for path in sorted(filter(_is_stem, song_folder.iterdir())):
-        if path.stem.lower() in files:
-            raise TrainingDataError(f"{song_folder}: has two files for {path.stem.lower()}; keep one")
-        files[path.stem.lower()] = path
-    if not files:
-        raise TrainingDataError(
-            f"{song_folder}: no file is named vocals, drums, bass, other or instrumental; not used"
-        )
-    if set(STEM_NAMES) <= set(files):
-        return {name: files[name] for name in STEM_NAMES}
-    backing = [files[name] for name in (*_ACCOMPANIMENT_NAMES, "other") if name in files]
-    if "vocals" in files and len(files) == 2 and backing:
-        return {"vocals": files["vocals"], "other": backing[0]}
-    missing = [name for name in STEM_NAMES if name not in files]
-    raise TrainingDataError(f"{song_folder}: has no {', '.join(missing)}; not used")
-
-
-def _add_song(
-    sources: Sources, name: str, files: dict[str, Path], cache: Path, required: tuple[str, ...]
-) -> bool:
-    """One song: all its stems, or none (false) where one is bad or where they do not fit together."""
+def _add_song(sources: Sources, root: Path, name: Path, paths: list[Path], cache: Path, kind: str) -> None:
+    """The song `name` below `root`: all its stems, or none where one is bad or where they do not fit."""
+    folder = root / name
     try:
-        if missing := [stem for stem in required if stem not in files]:
-            raise TrainingDataError(f"{_folder_of(files)}: has no {', '.join(missing)}; not used")
+        files = _stem_files(folder, paths)
+        if missing := [stem for stem in _required_stems(kind, files) if stem not in files]:
+            raise TrainingDataError(f"{folder}: has no {', '.join(missing)}; not used")
         stems = {stem: load(cache, path, _SHORTEST_SONG_S, trim=False) for stem, path in files.items()}
         rates = {stem: rate_of(path) for stem, path in files.items()}
-        _require_same(files, rates, "Hz")
-        _require_same(files, {stem: pcm.shape[-1] for stem, pcm in stems.items()}, "frames")
+        _require_same(folder, rates, "Hz")
+        _require_same(folder, {stem: pcm.shape[-1] for stem, pcm in stems.items()}, "frames")
     except TrainingDataError as error:
         sources.left_out.append(str(error))
-        return False
-    sources.songs.append(StemSong(name, stems))
+        return
+    sources.songs.append(StemSong(str(name), stems))
+    sources.notes += [f"{folder}: {said}" for said in _remarks(files, paths)]
     if (rate := next(iter(rates.values()))) != RATE_HZ:
-        sources.notes.append(f"{_folder_of(files)}: {rate} Hz, resampled to {RATE_HZ} Hz")
-    return True
+        sources.notes.append(f"{folder}: {rate} Hz, resampled to {RATE_HZ} Hz")
 
 
-def _folder_of(files: dict[str, Path]) -> Path:
-    return next(iter(files.values())).parent
+def _stem_files(folder: Path, paths: list[Path]) -> dict[str, Path]:
+    """The files of a song by stem. With vocals an accompaniment is `other`, unless all four stems are there.
+
+    Raises TrainingDataError where two files are the same stem, or none is a stem.
+    """
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem.lower()
+        if name in (*STEM_NAMES, *_ACCOMPANIMENT_NAMES) and named.setdefault(name, path) != path:
+            raise TrainingDataError(f"{folder}: has two files for {name}; keep one")
+    if not named:
+        raise TrainingDataError(
+            f"{folder}: no file is named vocals, drums, bass, other or instrumental; not used"
+        )
+    sums = [name for name in _ACCOMPANIMENT_NAMES if name in named]
+    if not sums or "vocals" not in named or set(STEM_NAMES) <= set(named):
+        return {name: named[name] for name in STEM_NAMES if name in named}
+    if len(sums) > 1:
+        raise TrainingDataError(
+            f"{folder}: has two files for the accompaniment ({', '.join(sums)}); keep one"
+        )
+    return {"vocals": named["vocals"], "other": named[sums[0]]}
 
 
-def _require_same(files: dict[str, Path], values: dict[str, int], unit: str) -> None:
+def _required_stems(kind: str, files: dict[str, Path]) -> tuple[str, ...]:
+    """Of a song of a library's `multitracks` or `instrumentals`, or of a folder of `songs`."""
+    if kind == "instrumentals":
+        return STEM_NAMES[1:]
+    if kind == "songs" and set(files) != {"vocals", "other"}:
+        return STEM_NAMES
+    return ("vocals",)
+
+
+def _remarks(files: dict[str, Path], paths: list[Path]) -> list[str]:
+    """What is not used of a song's files, and what is taken for what it may not be."""
+    taken = [path.name for path in files.values()]
+    if idle := [path.name for path in paths if path.name not in taken and path.stem.lower() not in _SUMS]:
+        return [f"{', '.join(idle)} not used; only {', '.join(taken)} are"]
+    if set(files) == {"vocals", "other"} and files["other"].stem.lower() == "other":
+        return ["vocals and other alone; other is taken for the rest"]
+    return []
+
+
+def _require_same(folder: Path, values: dict[str, int], unit: str) -> None:
     if len(set(values.values())) > 1:
         named = ", ".join(f"{stem} {value}" for stem, value in values.items())
-        raise TrainingDataError(
-            f"{_folder_of(files)}: stems differ in {unit} ({named}); export them together"
-        )
+        raise TrainingDataError(f"{folder}: stems differ in {unit} ({named}); export them together")
 
 
 def load_sources(

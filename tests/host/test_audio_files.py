@@ -18,6 +18,7 @@ from host.audio_files import (
     write_audio,
 )
 from streaming.separator import Audio
+from tests.model.recorded import as_streamed
 
 
 def noise(channels: int = 2, frames: int = 1000) -> Audio:
@@ -53,6 +54,15 @@ def test_longer_than_one_read(tmp_path: Path) -> None:
     audio = noise(1, 200_001)
     write_audio(tmp_path / "a.wav", audio, 44100)
     assert np.array_equal(read_audio(tmp_path / "a.wav")[0], audio)
+
+
+def test_a_streamed_wav_ends_with_its_file(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", noise(frames=70_000), 44100)
+    write_audio(tmp_path / "empty.wav", noise(frames=0), 44100)
+    whole = read_audio(tmp_path / "a.wav")[0]
+    assert np.array_equal(read_audio(as_streamed(tmp_path / "a.wav"))[0], whole)
+    with pytest.raises(AudioFileError, match="0 frames"):
+        read_audio(as_streamed(tmp_path / "empty.wav"))
 
 
 def test_an_error_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from host.musdb import STEMS, TrueSong, read_song, song_folders
 from host.renderers import Renderer
 from host.score_report import as_table, picture_of, summarise
 from model.metrics import sdr_db
+from tests.model.recorded import cut
 
 RATE_HZ = 8000
 FRAMES = 4 * RATE_HZ + 100
@@ -233,6 +234,12 @@ def spoil(folder, how):
     elif how == "nan":
         stems["drums"][0, 5] = np.nan
         write_audio(folder / "drums.wav", stems["drums"], RATE_HZ)
+    elif how == "cut":
+        cut(folder / "drums.wav")
+    elif how == "damaged":
+        (folder / "drums.wav").unlink()
+        write_audio(folder / "drums.flac", stems["drums"], RATE_HZ, "int24")
+        cut(folder / "drums.flac")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +250,8 @@ def spoil(folder, how):
         ("rate", ["drums.wav", "16000 Hz", "8000"]),
         ("channels", ["drums.wav", "1 channels", "2"]),
         ("nan", ["drums.wav", "NaN"]),
+        ("cut", ["drums.wav", "ends early or is damaged"]),
+        ("damaged", ["drums.flac", "ends early or is damaged"]),
     ],
 )
 def test_a_bad_song_is_told_and_left_out(data, tmp_path, how, words) -> None:

@@ -1,5 +1,7 @@
 """Small recordings on disk that several tests share."""
 
+import struct
+
 import numpy as np
 from pedalboard.io import AudioFile
 
@@ -19,6 +21,30 @@ def write(path, audio, rate_hz=RATE_HZ, bit_depth=16):
         kinds["bit_depth"] = bit_depth
     with AudioFile(str(path), "w", **kinds) as file:
         file.write(audio)
+    return path
+
+
+def as_streamed(wav):
+    """A WAV with the header that ffmpeg writes into a pipe: no sizes."""
+    data = wav.read_bytes()
+    head, samples = data.split(b"data", 1)
+    wav.write_bytes(head[:4] + b"\xff" * 4 + head[8:] + b"data" + b"\xff" * 4 + samples[4:])
+    return wav
+
+
+def as_rf64(wav):
+    """A WAV with the header of those that may be larger than 4 GB: its sizes lie in a chunk of their own."""
+    samples = as_streamed(wav).read_bytes()
+    size = len(samples.split(b"data", 1)[1]) - 4
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, len(samples) + 28, size, size // 4, 0)
+    wav.write_bytes(b"RF64" + samples[4:12] + sizes + samples[12:])
+    return wav
+
+
+def cut(path, part=0.5):
+    """Keep the first part of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
     return path
 
 

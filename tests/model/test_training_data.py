@@ -12,7 +12,7 @@ from model.training import dataset
 from model.training.dataset import ItemStream, Pool
 from model.training.losses import published_loss, separation_loss, snr_loss
 from model.training.mix import DEFAULT_MIX, MixError, parse_mix
-from model.training.sequenced import drum_of, pitch_of
+from model.training.sequenced import drum_of, instruments, pitch_of
 from model.training.songs import STEM_NAMES
 from model.training.sources import Sources, load_library, load_songs
 from tests.model.recorded import write_index, write_library, write_song
@@ -56,6 +56,24 @@ def test_pitch_is_read_from_the_name(tmp_path, name, pitch):
 )
 def test_drum_is_read_from_the_name(tmp_path, name, drum):
     assert drum_of(tmp_path / f"{name}.flac") == drum
+
+
+def test_kits_and_banks_too_small_to_play_are_named():
+    sound = np.zeros((2, 50), np.int16)
+    names = [f"drums/whole/{drum}" for drum in ("kick", "snare", "hat")] + [
+        "drums/half/kick",
+        "drums/half/tom",
+    ]
+    names += [f"bass/low/{note}2" for note in "cdefg"] + [f"bass/few/{note}2" for note in "cdef"]
+    made = instruments({Path(f"{name}.flac"): sound for name in names})
+    assert ([set(kit) for kit in made.kits], [len(bank) for bank in made.basses]) == (
+        [{"kick", "snare", "hat"}],
+        [5],
+    )
+    assert made.left_out == [
+        "drums/half: a kit without snare, hat; not used",
+        "bass/few: has 4 of at least 5 pitches; not used",
+    ]
 
 
 def stream(sources, cache, mix=DEFAULT_MIX):

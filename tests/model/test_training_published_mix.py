@@ -70,3 +70,13 @@ def test_a_song_that_nobody_sings_lends_its_other_stems_alone(tmp_path):
     assert np.mean([stem.any() for stem in vocals]) > 0.75
     highest = [np.argmax(np.abs(np.fft.rfft(stem[0]))) for stem in drums if stem.any()]
     assert min(highest) < 0.1 * FRAMES < max(highest)
+
+
+@pytest.mark.parametrize(
+    ("stems", "lacking"),
+    [(STEM_NAMES, None), (("vocals", "other"), "drums, bass, other"), (STEM_NAMES[1:], "vocals")],
+)
+def test_what_no_song_has_alone_is_said_to_be_synthesised(tmp_path, stems, lacking):
+    sources = Sources(songs=[song("one", 300, stems)])
+    said = PublishedItemStream(sources, tmp_path, 3, FRAMES, Pool(1, 1.0)).remarks
+    assert [line.rpartition(": ")[2] for line in said] == ([lacking] if lacking else [])

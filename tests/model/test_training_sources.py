@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.filters import RATE_HZ
-from model.training.recordings import TrainingDataError, decode
+from model.training.recordings import TrainingDataError, decode, load
 from model.training.songs import STEM_NAMES
 from model.training.sources import (
     Sources,
@@ -16,7 +16,16 @@ from model.training.sources import (
     read_index,
     shared_packs,
 )
-from tests.model.recorded import tone, write, write_index, write_library, write_song
+from tests.model.recorded import (
+    as_rf64,
+    as_streamed,
+    cut,
+    tone,
+    write,
+    write_index,
+    write_library,
+    write_song,
+)
 
 
 @pytest.fixture
@@ -67,6 +76,27 @@ def test_unusable_table_is_refused(tmp_path, cache, table):
         load_library(tmp_path, cache)
 
 
+@pytest.mark.parametrize("path", [".", "/etc/passwd", "../other/vocals.wav", "singing/../../x.wav"])
+def test_a_path_that_leads_out_of_the_library_is_refused(library, cache, path):
+    write_index(library, extra=[f"{path}\ttrain"])
+    for read in (shared_packs, lambda folder: load_library(folder, cache)):
+        with pytest.raises(TrainingDataError, match=f"'{path}' names no file below {library}; write"):
+            read(library)
+
+
+def test_a_kind_alone_is_no_file(library, cache):
+    left_out = load_library(write_index(library, extra=["multitracks\ttrain"]), cache).left_out
+    assert any(f"{library}/multitracks: missing" in line for line in left_out)
+
+
+def test_one_shots_that_cannot_be_played_are_left_out_or_refused(tmp_path, cache):
+    write(tmp_path / "drums/kit/door.flac", tone(0.2))
+    sources = load_library(write_index(tmp_path), cache)
+    assert sources.left_out == ["drums/kit/door.flac: no drum or pitch in its name; not used"]
+    with pytest.raises(TrainingDataError, match=r"door\.flac"):
+        accepted(sources, "refuse")
+
+
 def test_a_table_that_is_not_text_is_refused(tmp_path, cache):
     (tmp_path / "files.tsv").write_bytes(b"path\tsplit\n\xff\xfe\ttrain\n")
     with pytest.raises(TrainingDataError, match="UTF-8"):
@@ -109,19 +139,74 @@ def test_a_misspelt_split_is_named(library, cache):
     write_index(library, lambda path: "trian" if "singing" in path.parts else "train")
     for split in ("train", "test"):
         sources = load_library(library, cache, split)
-        (said,) = sources.notes
+        said = sources.left_out[0]
         assert not sources.singing
         assert "split 'trian' (" in said and said.endswith("is none of train, test; not used")
+        with pytest.raises(TrainingDataError, match="trian"):
+            accepted(sources, "refuse")
+
+
+def as_library(folder, cache):
+    return load_library(write_index(folder), cache)
+
+
+@pytest.fixture(params=[as_library, load_songs])
+def read_songs(request):
+    """A folder with `multitracks/song/` as a library and as a folder of songs: stems are chosen alike."""
+    return request.param
 
 
 @pytest.mark.parametrize("backing", ["other", "accompaniment", "instrumental", "no_vocals"])
-def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, backing):
-    write_song(tmp_path / "duo", ("vocals", backing))
-    sources = load_songs(tmp_path, cache)
+def test_vocals_and_their_accompaniment_are_a_song_that_is_not_split(tmp_path, cache, read_songs, backing):
+    write_song(tmp_path / "multitracks/duo", ("vocals", backing), ".flac")
+    sources = read_songs(tmp_path, cache)
     (song,) = sources.songs
     assert (set(song.stems), song.complete) == ({"vocals", "other"}, False)
-    said = [f"{tmp_path}/duo: vocals and other alone; other is taken for the rest"]
+    said = [f"{tmp_path}/multitracks/duo: vocals and other alone; other is taken for the rest"]
     assert sources.notes == (said if backing == "other" else [])
+
+
+@pytest.mark.parametrize(
+    ("names", "stems", "said"),
+    [
+        ((*STEM_NAMES, "Guitar", "piano", "mixture", "instrumental"), set(STEM_NAMES), "Guitar, piano"),
+        (("vocals", "other", "guitar", "mixture"), {"vocals", "other"}, "guitar"),
+        (("vocals", "instrumental", "drums"), {"vocals", "other"}, "drums"),
+    ],
+)
+def test_stems_beyond_those_four_are_named(tmp_path, cache, read_songs, names, stems, said):
+    folder = write_song(tmp_path / "multitracks/song", names, ".flac")
+    sources = read_songs(tmp_path, cache)
+    assert [set(song.stems) for song in sources.songs] == [stems]
+    (note,) = sources.notes
+    assert note.startswith(f"{folder}: {said.replace(',', '.flac,')}.flac not used; only vocals.flac, ")
+
+
+def test_a_song_with_two_accompaniments_is_left_out(tmp_path, cache, read_songs):
+    folder = write_song(tmp_path / "multitracks/song", ("vocals", "instrumental", "no_vocals"), ".flac")
+    write_song(tmp_path / "multitracks/good", suffix=".flac")
+    sources = read_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["multitracks/good"]
+    said = "has two files for the accompaniment (instrumental, no_vocals); keep one"
+    assert sources.left_out == [f"{folder}: {said}"]
+
+
+def test_stems_of_two_formats_are_two_files(library, cache):
+    write(library / "multitracks/act/song/vocals.wav", tone(5.0))
+    sources = load_library(write_index(library, extra=["multitracks/act/song/vocals.wav\ttrain"]), cache)
+    assert not sources.songs
+    assert any("song: has two files for vocals; keep one" in line for line in sources.left_out)
+
+
+def test_a_row_written_twice_is_one_file(library, cache):
+    write_index(library, extra=["multitracks/act/song/vocals.flac\ttrain"])
+    assert len(load_library(library, cache).songs) == 1
+
+
+def test_a_song_without_bass_stays_one_of_three_stems(library, cache):
+    sources = load_library(library, cache)
+    (song,) = sources.songs
+    assert (set(song.stems), song.complete, sources.notes) == ({"vocals", "drums", "other"}, False, [])
 
 
 def test_folders_of_sound_without_a_stem_are_named(tmp_path, cache):
@@ -144,6 +229,31 @@ def test_folders_named_train_and_test_are_the_splits(tmp_path, cache):
     assert [song.name for song in tested.songs] == ["test/two"]
     for sources, split in ((trained, "train"), (tested, "test")):
         assert sources.notes == [f"{tmp_path}/{split}/both: in training and in test; not tested on"]
+
+
+def test_splits_of_songs_may_be_written_in_any_case(tmp_path, cache):
+    for name in ("Train/one", "Train/both", "TEST/two", "TEST/both"):
+        write_song(tmp_path / name)
+    trained, tested = load_songs(tmp_path, cache), load_songs(tmp_path, cache, "test")
+    assert [song.name for song in trained.songs] == ["Train/both", "Train/one"]
+    assert [song.name for song in tested.songs] == ["TEST/two"]
+    assert trained.notes == [f"{tmp_path}/Train/both: in training and in test; not tested on"]
+
+
+def test_songs_beside_the_splits_are_left_out_by_name(tmp_path, cache):
+    for name in ("train/one", "test/two", "valid/three", "loose"):
+        write_song(tmp_path / name)
+    (tmp_path / "notes").mkdir()
+    said = [f"{tmp_path}/{name}: neither train nor test; not used" for name in ("loose", "valid")]
+    assert load_songs(tmp_path, cache).left_out == said
+    assert load_songs(tmp_path, cache, "test").left_out == []
+
+
+def test_songs_of_test_alone_are_trained_on_and_said_to_be(tmp_path, cache):
+    write_song(tmp_path / "test/one")
+    sources = load_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["test/one"]
+    assert sources.notes == [f"{tmp_path}/test: no folder train beside it; trained on"]
 
 
 def test_songs_without_splits_are_for_training(tmp_path, cache):
@@ -177,15 +287,22 @@ def empty(song):
     write(song / "bass.wav", np.zeros((2, 0), np.float32))
 
 
-def cut(song):
-    data = (song / "bass.wav").read_bytes()
-    (song / "bass.wav").write_bytes(data[: len(data) // 2])
+def cut_wav(song):
+    cut(song / "bass.wav")
+
+
+def cut_rf64(song):
+    cut(as_rf64(song / "bass.wav"))
 
 
 def cut_flac(song):
     (song / "bass.wav").unlink()
-    data = write(song / "bass.flac", tone(5.0)).read_bytes()
-    (song / "bass.flac").write_bytes(data[: len(data) // 2])
+    cut(write(song / "bass.flac", tone(5.0)))
+
+
+def cut_aiff(song):
+    (song / "bass.wav").unlink()
+    cut(write(song / "bass.aiff", tone(5.0)))
 
 
 def poison(song):
@@ -223,8 +340,10 @@ FAULTS = [
     (garble, r"bass\.wav: cannot be read"),
     (hollow, r"bass\.wav: cannot be read"),
     (empty, r"bass\.wav: shorter than"),
-    (cut, r"bass\.wav: ends early"),
+    (cut_wav, r"bass\.wav: ends early"),
+    (cut_rf64, r"bass\.wav: ends early"),
     (cut_flac, r"bass\.flac: ends early"),
+    (cut_aiff, r"bass\.aiff: ends early"),
     (poison, r"bass\.wav: holds NaN"),
     (overflow, r"bass\.wav: holds NaN or infinite"),
     (slow_down, r"stems differ in Hz \(vocals 44100, drums 44100, bass 48000"),
@@ -283,11 +402,42 @@ def test_a_song_at_one_other_rate_is_resampled_and_said(tmp_path, cache):
     assert np.argmax(spectrum) == 5 * 441
 
 
+def test_other_files_at_other_rates_are_resampled_and_counted(library, cache):
+    for name in ("singing/a/one", "backgrounds/b/two"):
+        write(library / f"{name}.flac", tone(5.0, rate_hz=48_000), 48_000)
+    write_index(library, lambda path: "test" if path.stem == "held_out" else "train")
+    assert load_library(library, cache).notes == [f"{library}: 2 files of other rates, resampled to 44100 Hz"]
+    assert load_library(library, cache, "test").notes == []
+
+
 @pytest.mark.parametrize("bit_depth", [16, 24])
 def test_a_whole_flac_is_not_taken_for_a_damaged_one(tmp_path, bit_depth):
     noise = np.random.default_rng(0).uniform(-1, 1, (2, RATE_HZ)).astype(np.float32)
     sound = decode(write(tmp_path / "noise.flac", noise, bit_depth=bit_depth))
     assert np.abs(sound - noise).max() < 2.0 ** (2 - bit_depth)
+
+
+@pytest.mark.parametrize("bit_depth", [16, 24])
+def test_a_streamed_wav_is_as_long_as_its_file(tmp_path, bit_depth):
+    wav = write(tmp_path / "a.wav", tone(5.0), bit_depth=bit_depth)
+    whole = decode(wav)
+    assert np.array_equal(decode(as_streamed(wav)), whole)
+    assert np.array_equal(decode(cut(wav))[:, : RATE_HZ // 2], whole[:, : RATE_HZ // 2])
+
+
+def test_a_whole_wav_with_large_sizes_is_not_taken_for_a_cut_one(tmp_path):
+    wav = write(tmp_path / "a.wav", tone(1.0))
+    whole = decode(wav)
+    assert np.array_equal(decode(as_rf64(wav)), whole)
+
+
+@pytest.mark.parametrize("left", [0, 64, 1000])
+def test_what_lies_broken_in_the_cache_is_made_anew(tmp_path, cache, left):
+    whole = np.array(load(cache, write(tmp_path / "a.wav", tone(1.0)), 0.3, trim=False))
+    (kept,) = cache.iterdir()
+    kept.write_bytes(kept.read_bytes()[:left])
+    assert np.array_equal(load(cache, tmp_path / "a.wav", 0.3, trim=False), whole)
+    assert [path.name for path in cache.iterdir()] == [kept.name]
 
 
 def test_mono_lies_on_both_channels(tmp_path):
