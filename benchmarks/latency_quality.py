@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +29,7 @@ from benchmarks.model_hop import causal
 from host.errors import UserError, guarded
 from host.hop_times import hop_step, runs_in, summary, time_hops, timed
 from host.machine import processor
-from host.outputs import results_folder, write_bytes, write_text
+from host.outputs import results_folder, write_picture, write_text
 from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.config import WHOLE_SIGNAL
@@ -166,7 +165,9 @@ def chosen(songs: Sequence[HeldOutSong], each: int | None, seconds: float) -> li
     """
     for song in songs:
         if song.seconds < LEAD_IN_S + seconds:
-            raise UserError(f"{song.name}: shorter than {seconds:g} + {LEAD_IN_S:g} s; take fewer --seconds")
+            raise UserError(
+                f"{song.name}: shorter than {seconds:g} + {LEAD_IN_S:g} s; leave it out, or score less of it"
+            )
     sets = [list(same) for _, same in groupby(songs, key=lambda song: song.kind)]
     return [song.excerpt(seconds, LEAD_IN_S) for same in sets for song in same[:each]]
 
@@ -221,9 +222,7 @@ def write(found: dict[str, Any], out: Path) -> None:
     """The three files, each whole or as it was. Errors: OutputError."""
     write_text(out / "latency_quality.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_text(out / "latency_quality.md", as_markdown(found))
-    png = BytesIO()
-    picture(found).savefig(png, format="png")
-    write_bytes(out / "latency_quality.png", png.getvalue())
+    write_picture(out / "latency_quality.png", picture(found))
 
 
 def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from host.errors import guarded, one_line
 from host.live_times import builtin_rows, callback_rows, stream_rows
 from host.machine import machine
 from host.options import json_option
-from host.outputs import writable_folder
+from host.outputs import writable_folder, write_picture
 from host.progress import file_bars
 from model.catalogue import builtin_models
 
@@ -91,7 +91,7 @@ def bench(
         told = in_order(rows)
         _show(told, as_json)
     if plot:
-        picture(told).savefig(plot, format="png")
+        write_picture(plot, picture(told))
 
 
 def _show(rows: Sequence[Row], as_json: bool) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from host.errors import UserError, one_line
 from model.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class OutputError(UserError):
@@ -55,3 +60,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from None
+
+
+def write_picture(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG, as `write_text`. Errors: OutputError."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_bytes(path, png.getvalue())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from host.outputs import write_bytes, write_text
+from host.outputs import write_picture, write_text
 
 if TYPE_CHECKING:
     from model.training.train import Progress
@@ -102,7 +102,7 @@ def draw_curve(rows: list[dict[str, str]], path: Path) -> None:
     """Loss and validation against the step, as a PNG. Threads: any."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     for name, style in (("loss", "-"), ("validation", "o-")):
         points = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
@@ -111,6 +111,4 @@ def draw_curve(rows: list[dict[str, str]], path: Path) -> None:
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_bytes(path, picture.getvalue())
+    write_picture(path, figure)

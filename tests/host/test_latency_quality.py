@@ -100,7 +100,7 @@ def test_so_many_songs_of_every_set() -> None:
     songs = [HeldOutSong(str(n), stems, STEM_NAMES, kind) for n, kind in enumerate([REAL] * 3 + [PHRASES])]
     assert [(song.name, song.seconds) for song in chosen(songs, 2, 1.0)] == [("0", 1), ("1", 1), ("3", 1)]
     assert len(chosen(songs, None, 1.0)) == 4
-    with pytest.raises(UserError, match=r"^0: shorter than 2 \+ 4 s; take fewer --seconds$"):
+    with pytest.raises(UserError, match=r"^0: shorter than 2 \+ 4 s; leave it out, or score less of it$"):
         chosen(songs, None, 2.0)
 
 

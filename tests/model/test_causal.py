@@ -10,6 +10,7 @@ from model.bands import CAUSAL_BANDS, band_groups
 from model.causal import CausalBSRoformer
 from model.causal_layers import banded_attention, periodic_rotary, rotate_pairs
 from model.causal_stream import CausalStream
+from model.checkpoint import load_model
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
 from model.graph import capture_hop
 from model.profiles import PROFILES
@@ -263,6 +264,14 @@ def test_a_part_is_what_the_whole_has_there(look_ahead: int, start: int, end: in
 @pytest.mark.parametrize("profile", PROFILES)
 def test_ten_minutes_hop_by_hop(profile: str) -> None:
     check_hop_by_hop(random_model(mono(profile)), seconds=600)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_the_model_that_ships() -> None:
+    """At its full size, in stereo: 11 GB for the whole signal at once."""
+    model, _ = load_model("live")
+    assert isinstance(model, CausalBSRoformer)
+    check_hop_by_hop(model, seconds=600)
 
 
 def check_hop_by_hop(model: CausalBSRoformer, seconds: int) -> None:
