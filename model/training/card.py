@@ -249,14 +249,27 @@ def _shares(weights: dict[str, float]) -> str:
     return ", ".join(f"{share:.0%} {kind}" for kind, share in weights.items())
 
 
-def publish(releases: Mapping[str, Release], table: dict[str, Any], weights: Path, seconds: float) -> None:
+def histories_of(weights: Path) -> dict[str, str]:
+    """What HISTORIES tells of the models of a folder, if it is there. Raises PublishError."""
+    told = weights / HISTORIES
+    try:
+        return tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+    except ValueError as error:  # of TOML and of UTF-8
+        raise PublishError(f"{told}: not TOML ({error}); correct it") from None
+
+
+def publish(
+    releases: Mapping[str, Release],
+    table: dict[str, Any],
+    weights: Path,
+    seconds: float,
+    histories: Mapping[str, str],
+) -> None:
     """Write scores.json, MODEL_CARD.md, the weights with their card inside, and the README's section.
 
     Each file is whole or as it was. Raises CheckpointError, OSError.
     """
     weights.mkdir(parents=True, exist_ok=True)
-    told = weights / HISTORIES
-    histories = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
     for name, release in releases.items():
         own = {"models": {name: table["models"][name]}, "gates": {name: table["gates"][name]}}
         text = card_text({**own, "rows": table["rows"]}, seconds, histories)
@@ -317,11 +330,12 @@ def _run(args: argparse.Namespace) -> None:
     releases = dict(sorted((committed(args.weights, set(fresh)) | fresh).items()))
     if not releases:
         raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")
+    histories = histories_of(args.weights)  # before the time that scoring takes
     with TemporaryDirectory() as cache:
         songs = held_out_songs(args.audio, Path(cache), args.seconds)
     loads = _read(args.weights / LOADS)
     table = score(releases, songs, loads, lambda line: print(line, file=sys.stderr, flush=True))
-    publish(releases, table, args.weights, args.seconds)
+    publish(releases, table, args.weights, args.seconds, histories)
     print(score_rows(means(table["rows"]) + table["rows"], list(releases)))
     print("\n".join(gate_lines(table["gates"])))
 

@@ -240,7 +240,7 @@ def weights(tmp_path, model):
     (tmp_path / "README.md").write_text(f"# before\n\n{BEGIN}\nold\n{END}\n\n# after\n")
     folder = tmp_path / "model" / "weights"
     releases = {"builtin-live": Release(model, 10, 0.5), "builtin-stage": Release(model, 20, 1.0)}
-    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), folder, 1.5)
+    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), folder, 1.5, {})
     return folder
 
 
@@ -264,14 +264,14 @@ def test_what_is_published_is_whole_or_as_it_was(weights, name, most_bytes) -> N
     releases, table = committed(weights), json.loads((weights / "scores.json").read_text())
     before = {path.name: path.read_bytes() for path in weights.iterdir()}
     with pytest.raises(OSError), disk_that_takes(most_bytes):
-        publish(releases, table | {"long": "x" * 100_000}, weights, 1.5)
+        publish(releases, table | {"long": "x" * 100_000}, weights, 1.5, {})
     assert {path.name: path.read_bytes() for path in weights.iterdir()} == before, name
 
 
 def test_committed_models_are_scored_again_to_the_same(weights) -> None:
     before = {path.name: path.read_bytes() for path in weights.iterdir()}
     releases = committed(weights)
-    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), weights, 1.5)
+    publish(releases, score(releases, [held_out(kind=REAL)], {}, print), weights, 1.5, {})
     assert {path.name: path.read_bytes() for path in weights.iterdir()} == before
 
 
@@ -386,6 +386,12 @@ def test_a_missing_library_is_one_line(weights, tmp_path, monkeypatch, capsys) -
     monkeypatch.setattr("model.training.evaluate.song", None)  # none is made in vain
     arguments = ["--weights", weights, "--audio", tmp_path / "none"]
     assert "none: has no files.tsv" in refusal(arguments, monkeypatch, capsys)
+
+
+def test_broken_histories_are_one_line_before_anything_is_scored(weights, monkeypatch, capsys) -> None:
+    (weights / "histories.toml").write_text("builtin-live = ")
+    said = refusal(["--weights", weights, "--audio", "none"], monkeypatch, capsys)
+    assert "histories.toml: not TOML" in said
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"models": {"builtin-live": {}}}'])
