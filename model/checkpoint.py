@@ -11,6 +11,7 @@ from torch import Tensor
 from model.catalogue import BUILTIN, at_look_ahead, resolve
 from model.causal import CausalBSRoformer
 from model.config import CausalConfig
+from model.files import whole
 from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
 from model.published import PublishedError, configure
 from model.roformer import BSRoformer, MelBandRoformer, build
@@ -26,14 +27,12 @@ def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
     The file appears under its name only when it is whole. Raises CheckpointError where it cannot be written.
     Threads: any.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(_apart(model.state_dict()), partial, header_metadata(model.config, card))
+        with whole(path) as part:
+            save_file(_apart(model.state_dict()), part, header_metadata(model.config, card))
+            part.chmod(0o644)  # whoever writes it, others play it
     except SafetensorError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path} ({error}); is there room on the disk?") from None
-    partial.chmod(0o644)  # whoever writes it, others play it
-    partial.replace(path)
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,17 +1,26 @@
 """Files that are whole or not there, however the process that writes them ends."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside `path` that takes its name when it is done; an older one is replaced at once.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to, which takes its name at the end; an older file is replaced at once.
 
-    Errors: OSError, and all is as it was. Threads: one for each path.
+    Errors: OSError; after this or any other all is as it was. Threads: one for each path.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
+        yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as `whole` does. Errors and Threads: as there."""
+    with whole(path) as part:
+        part.write_bytes(content)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-from model.training.synth import Audio
+from numpy.typing import NDArray
 
 _BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RF64": "little", b"FORM": "big"}
 _UNKNOWN = 0xFFFFFFFF  # a size that stands elsewhere (RF64), or nowhere (what ffmpeg writes into a pipe)
@@ -31,7 +30,8 @@ def ends_early(path: Path) -> bool:
     samples = chunks.get(b"data") or chunks.get(b"SSND")
     if samples is None or _is_streamed(chunks):
         return False
-    size = chunks[b"ds64"].number(8, 16) if samples.size == _UNKNOWN else samples.size
+    large = samples.size == _UNKNOWN and b"ds64" in chunks
+    size = chunks[b"ds64"].number(8, 16) if large else samples.size
     return samples.start + size > path.stat().st_size
 
 
@@ -44,7 +44,7 @@ def frames_held(path: Path, promised: int) -> int:
     return (path.stat().st_size - chunks[b"data"].start) // frame_bytes
 
 
-def sum_differs(path: Path, sound: Audio) -> bool:
+def sum_differs(path: Path, sound: NDArray[np.float32]) -> bool:
     """Whether samples [channels, frames] differ from the MD5 sum of their FLAC's STREAMINFO (RFC 9639, 8.2).
 
     False where it gives none (as a stream does), and of all other kinds.
@@ -78,7 +78,7 @@ def _chunks(path: Path) -> dict[bytes, _Chunk]:
     return chunks
 
 
-def _md5(sound: Audio, scale: int, width: int) -> bytes:
+def _md5(sound: NDArray[np.float32], scale: int, width: int) -> bytes:
     whole = np.ascontiguousarray(np.round(sound.T * np.float64(scale)).astype("<i4"))
     raw = whole.view(np.uint8).reshape(-1, 4)[:, :width]
     return hashlib.md5(raw.tobytes(), usedforsecurity=False).digest()

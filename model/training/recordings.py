@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.files import whole
 from model.filters import RATE_HZ
 from model.training.headers import ends_early, frames_held, sum_differs
 from model.training.synth import Audio, frames_of
@@ -111,10 +111,10 @@ def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
     kept = _kept(path)
     if kept is not None:
         return kept
+    made = to_pcm(make())
     cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part.npy")  # several processes may make it at once
-    np.save(part, to_pcm(make()))
-    part.replace(path)
+    with whole(path) as part, part.open("wb") as file:  # several processes may make it at once
+        np.save(file, made)
     array: Pcm = np.load(path, mmap_mode="r")
     return array
 

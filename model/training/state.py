@@ -15,6 +15,7 @@ import torch
 from model.causal import CausalBSRoformer
 from model.checkpoint import ModelCard, save_checkpoint
 from model.config import CausalConfig
+from model.files import whole
 from model.training.recipe import Recipe, TrainingError
 from model.training.regularisation import add_dropout, lower_precision
 from model.training.settings import TrainSettings
@@ -65,12 +66,10 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
     Raises TrainingError, CheckpointError where they cannot be written; the earlier ones stay.
     """
     settings.out_dir.mkdir(parents=True, exist_ok=True)
-    part = settings.checkpoint_path.with_suffix(".part")
     try:
-        torch.save(_kept(state, settings), part)
-        part.replace(settings.checkpoint_path)
+        with whole(settings.checkpoint_path) as part:
+            torch.save(_kept(state, settings), part)
     except (OSError, RuntimeError) as error:  # a full disk is the latter to torch
-        part.unlink(missing_ok=True)
         reason = str(error).partition("\n")[0]
         raise TrainingError(
             f"cannot write {settings.checkpoint_path} ({reason}); is there room on the disk?"

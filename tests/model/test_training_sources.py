@@ -221,23 +221,15 @@ def test_folders_of_sound_without_a_stem_are_named(tmp_path, cache):
     assert all("no file is named vocals, drums" in line for line in sources.left_out)
 
 
-def test_folders_named_train_and_test_are_the_splits(tmp_path, cache):
-    for name in ("train/one", "train/both", "test/two", "test/both"):
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Train", "TEST")])
+def test_folders_named_train_and_test_in_any_case_are_the_splits(tmp_path, cache, train, test):
+    for name in (f"{train}/one", f"{train}/both", f"{test}/two", f"{test}/both"):
         write_song(tmp_path / name)
     trained, tested = load_songs(tmp_path, cache), load_songs(tmp_path, cache, "test")
-    assert [song.name for song in trained.songs] == ["train/both", "train/one"]
-    assert [song.name for song in tested.songs] == ["test/two"]
-    for sources, split in ((trained, "train"), (tested, "test")):
+    assert [song.name for song in trained.songs] == [f"{train}/both", f"{train}/one"]
+    assert [song.name for song in tested.songs] == [f"{test}/two"]
+    for sources, split in ((trained, train), (tested, test)):
         assert sources.notes == [f"{tmp_path}/{split}/both: in training and in test; not tested on"]
-
-
-def test_splits_of_songs_may_be_written_in_any_case(tmp_path, cache):
-    for name in ("Train/one", "Train/both", "TEST/two", "TEST/both"):
-        write_song(tmp_path / name)
-    trained, tested = load_songs(tmp_path, cache), load_songs(tmp_path, cache, "test")
-    assert [song.name for song in trained.songs] == ["Train/both", "Train/one"]
-    assert [song.name for song in tested.songs] == ["TEST/two"]
-    assert trained.notes == [f"{tmp_path}/Train/both: in training and in test; not tested on"]
 
 
 def test_songs_beside_the_splits_are_left_out_by_name(tmp_path, cache):
@@ -305,6 +297,14 @@ def cut_aiff(song):
     cut(write(song / "bass.aiff", tone(5.0)))
 
 
+def endless_aiff(song):
+    (song / "bass.wav").unlink()
+    path = write(song / "bass.aiff", tone(5.0))
+    content = path.read_bytes()
+    at = content.index(b"SSND") + 4
+    path.write_bytes(content[:at] + b"\xff" * 4 + content[at + 4 :])
+
+
 def poison(song):
     sound = tone(5.0)
     sound[1, 500] = np.nan
@@ -344,6 +344,7 @@ FAULTS = [
     (cut_rf64, r"bass\.wav: ends early"),
     (cut_flac, r"bass\.flac: ends early"),
     (cut_aiff, r"bass\.aiff: ends early"),
+    (endless_aiff, r"bass\.aiff: ends early"),
     (poison, r"bass\.wav: holds NaN"),
     (overflow, r"bass\.wav: holds NaN or infinite"),
     (slow_down, r"stems differ in Hz \(vocals 44100, drums 44100, bass 48000"),
