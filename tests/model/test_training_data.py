@@ -190,7 +190,7 @@ def test_loss_sees_only_the_sum_of_an_unsplit_accompaniment():
     moved[:, 3] -= 0.5
     unsplit, split = torch.tensor([False]), torch.tensor([True])
     assert separation_loss(moved, stems, unsplit, published_loss) < 1e-3
-    assert separation_loss(moved, stems, split, published_loss) > 0.1
+    assert separation_loss(moved, stems, split, published_loss) > 0.05
 
 
 @pytest.mark.parametrize("loss", [snr_loss, published_loss])

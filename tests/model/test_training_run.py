@@ -42,15 +42,15 @@ def folder(tmp_path, tmp_path_factory):
 @pytest.mark.parametrize(
     ("recipe", "steps", "fall"),
     [
-        ({}, 30, 6.0),
+        ({}, 30, 3.0),
         ({"loss": "published"}, 20, 0.25),
-        ({"dropout": 0.1}, 30, 6.0),
-        ({"precision": "bf16"}, 30, 6.0),
-        ({"precision": "fp16"}, 30, 6.0),
+        ({"dropout": 0.1}, 30, 3.0),
+        ({"precision": "bf16"}, 30, 3.0),
+        ({"precision": "fp16"}, 30, 3.0),
     ],
 )
 def test_overfits_one_batch(tmp_path, recipe, steps, fall):
-    """The loss falls by `fall`: dB, or units of the published loss."""
+    """The loss falls by `fall`: published units, or dB (CEILING allows 3.2; 3 leave 2 % of the error)."""
     ready = settings(tmp_path, steps=120, warmup_steps=5, learning_rate=1e-2, **recipe)
     state, batch = new_state(ready), one_batch(15 * 441)
     losses = [train_step(state, batch, ready) for _ in range(steps)]
