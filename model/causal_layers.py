@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from model.bands import BandGroup, band_groups
 from model.config import WHOLE_SIGNAL, CausalConfig
-from model.stft import at_least_float32
+from model.stft import at_least_float32, mid_side
 
 
 def periodic_rotary(dim_head: int, period: int) -> Tensor:
@@ -229,9 +229,9 @@ class GroupedLinear(nn.Module):
 class BandFeatures(nn.Module):
     """Spectrum [batch, channels, spectral_frames, bins] -> features [batch, spectral_frames, bands, dim].
 
-    Stereo is taken as mid and side. A band's input is the square roots of its bins' magnitudes, relative to
-    the band's level, and that level itself (log energy of mid, side, left and right), which a norm alone
-    would discard. The floor of -100 dB keeps rounding noise out of silent bands.
+    Stereo comes as mid and side. A band's input is the square roots of its bins' magnitudes, relative to the
+    band's level, and that level itself (log energy of mid, side, left and right), which a norm alone would
+    discard. The floor of -100 dB keeps rounding noise out of silent bands.
     """
 
     FLOOR = 1e-10
@@ -253,7 +253,8 @@ class BandFeatures(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         batch, _, frames, _ = spectrum.shape
-        magnitudes = self._planes(spectrum).abs()
+        planes = torch.cat([spectrum, mid_side(spectrum, 1)], dim=1) if self.channels == 2 else spectrum
+        magnitudes = planes.abs()
         energies = magnitudes.square() @ self.membership
         level = energies[:, : self.channels].mean(1, keepdim=True) + self.FLOOR
         gain = (self.power * level).rsqrt().index_select(-1, self.band_of_bin)
@@ -262,14 +263,6 @@ class BandFeatures(nn.Module):
         levels = ((energies + self.FLOOR).log10() + 5) / 3
         rows += self.levels(levels.permute(3, 0, 2, 1).flatten(1, 2))
         return rows.view(-1, batch, frames, rows.shape[-1]).permute(1, 2, 0, 3)
-
-    def _planes(self, spectrum: Tensor) -> Tensor:
-        """Mid and side, then left and right; mono stays as it is."""
-        if self.channels == 1:
-            return spectrum
-        left, right = spectrum.unbind(1)
-        mid_side = torch.stack([left + right, left - right], dim=1) * 0.5**0.5
-        return torch.cat([mid_side, spectrum], dim=1)
 
     @staticmethod
     def _group(planes: Tensor, group: BandGroup, net: nn.Module) -> Tensor:
@@ -285,7 +278,8 @@ class StemMasks(nn.Module):
 
     One hidden layer per band, computed for all stems in one product; then one small output layer per band
     and stem. Masks act on magnitudes (a model this small gains nothing from turning phases) and are shares:
-    a softmax over the stems, so that a bin is given out once.
+    a softmax over the stems, so that a bin is given out once. Of stereo they are masks of mid and side, which
+    with the same knowledge separate voices better than those of left and right (benchmarks/mask_domains.py).
     """
 
     def __init__(self, config: CausalConfig) -> None:

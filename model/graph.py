@@ -11,6 +11,7 @@ from model.causal_stream import CausalStream, sanitised
 from model.compromise import Compromise
 from model.devices import first_line
 from model.packed import PackedStep
+from model.stft import mid_side
 
 
 class PackedHop(nn.Module):
@@ -31,9 +32,10 @@ class PackedHop(nn.Module):
         hop_frames, n_fft = self.config.hop_frames, self.config.n_fft
         known = torch.cat([history, sanitised(audio)], dim=-1)
         history.copy_(known[:, hop_frames:])
-        spectrum = torch.fft.rfft(known * self.analysis)
+        spectrum = torch.fft.rfft(mid_side(known, -2) * self.analysis)
         spectra = self.step(spectrum, CausalState.of(self.config, state))
         segments = torch.fft.irfft(spectra, n=n_fft)[..., -2 * hop_frames :] * self.synthesis
+        segments = mid_side(segments, -2)
         stems: Tensor = segments[..., :hop_frames] + tail
         tail.copy_(segments[..., hop_frames:])
         return stems

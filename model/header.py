@@ -14,7 +14,7 @@ from model.config import CausalConfig, ConfigError, RoformerConfig
 Config = CausalConfig | RoformerConfig
 
 FORMATS: dict[str, type[CausalConfig] | type[RoformerConfig]] = {
-    "stembridge-causal-1": CausalConfig,
+    "stembridge-causal-2": CausalConfig,
     "stembridge-roformer-1": RoformerConfig,
 }
 """The format that a file's metadata names, and the kind of configuration that it holds."""

@@ -153,7 +153,7 @@ class PackedFeatures(Packed):
     def __init__(self, layer: BandFeatures, offset: Tensor) -> None:
         self.channels, self.power, self.floor = layer.channels, layer.power, layer.FLOOR
         root = 0.5**0.5
-        mix = [[root, root], [root, -root], [1.0, 0.0], [0.0, 1.0]] if layer.channels == 2 else [[1.0]]
+        mix = [[1.0, 0.0], [0.0, 1.0], [root, root], [root, -root]] if layer.channels == 2 else [[1.0]]
         bins, bands = layer.membership.shape
         planes = torch.arange(self.channels * bins).view(self.channels, bins)
         levels = planes.numel() + torch.arange(len(mix) * bands).view(len(mix), bands)

@@ -93,11 +93,22 @@ def causal_windows(n_fft: int, hop_frames: int) -> tuple[Tensor, Tensor]:
     return analysis, hann / analysis[-2 * hop_frames :].clamp_min(1e-12)
 
 
+def mid_side(x: Tensor, dim: int) -> Tensor:
+    """Left and right along an axis of 2 as mid and side, and those as left and right: it is its own inverse.
+    Mono, an axis of 1, stays as it is."""
+    if x.shape[dim] == 1:
+        return x
+    first, second = x.unbind(dim)
+    turned: Tensor = torch.stack([first + second, first - second], dim) * 0.5**0.5
+    return turned
+
+
 class CausalSTFT(nn.Module):
     """STFT whose frame k sees only samples before (k + 1)H and whose synthesis spans the newest 2H of them.
 
-    `history_frames` = N - H samples of the past go in front of whatever is analysed; at the start of a
-    signal they are zeros. Spectra are [..., spectral_frames, bins]. Threads: any.
+    Stereo is analysed as mid and side. `history_frames` = N - H samples of the past go in front of whatever
+    is analysed; at the start of a signal they are zeros. Audio is [..., channels, frames], spectra are
+    [..., channels, spectral_frames, bins]. Threads: any.
     """
 
     analysis: Tensor
@@ -113,20 +124,21 @@ class CausalSTFT(nn.Module):
         self.register_buffer("synthesis", synthesis.float(), persistent=False)
 
     def frames(self, audio: Tensor) -> Tensor:
-        """[..., history + T * H] -> [..., T, bins]."""
-        segments = at_least_float32(audio).unfold(-1, self.n_fft, self.hop_frames)
+        """[..., channels, history + T * H] -> [..., channels, T, bins]."""
+        segments = mid_side(at_least_float32(audio), -2).unfold(-1, self.n_fft, self.hop_frames)
         spectrum: Tensor = torch.fft.rfft(segments * self.analysis)
         return spectrum
 
     def halves(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., T, bins] -> the windowed newest 2H samples of every frame as two halves [..., T, H]."""
+        """[..., channels, T, bins] -> the windowed newest 2H samples of every frame as two halves
+        [..., channels, T, H]."""
         segments = torch.fft.irfft(spectrum, n=self.n_fft)[..., -2 * self.hop_frames :] * self.synthesis
-        first, second = segments.split(self.hop_frames, dim=-1)
+        first, second = torch.split(mid_side(segments, -3), self.hop_frames, dim=-1)
         return first, second
 
     def forward(self, audio: Tensor, hops_after: int = 1) -> Tensor:
-        """Whole signal [..., frames] -> [..., T, bins]; T counts `hops_after` of silence: one flushes the
-        overlap."""
+        """Whole signal [..., channels, frames] -> [..., channels, T, bins]; T counts `hops_after` of silence:
+        one flushes the overlap."""
         hops = -(-audio.shape[-1] // self.hop_frames) + hops_after
         padding = (self.history_frames, hops * self.hop_frames - audio.shape[-1])
         return self.frames(F.pad(audio, padding))
@@ -136,6 +148,7 @@ class CausalSTFT(nn.Module):
         return slice(start // self.hop_frames, -(-end // self.hop_frames) + 1)
 
     def inverse(self, spectrum: Tensor, frames: int) -> Tensor:
-        """[..., T, bins] of a whole signal -> [..., frames], aligned with what `forward` was given."""
+        """[..., channels, T, bins] of a whole signal -> [..., channels, frames], aligned with what `forward`
+        was given."""
         first, second = self.halves(spectrum[..., : -(-frames // self.hop_frames) + 1, :])
         return (second[..., :-1, :] + first[..., 1:, :]).flatten(-2)[..., :frames]

@@ -14,7 +14,7 @@ from model.checkpoint import load_model
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
 from model.graph import capture_hop
 from model.profiles import PROFILES
-from model.stft import CausalSTFT, causal_windows
+from model.stft import CausalSTFT, causal_windows, mid_side
 from tests.model import builders
 from tests.model.builders import random_model
 
@@ -211,6 +211,40 @@ def test_causal_windows_reconstruct_without_gain(n_fft: int, hop: int) -> None:
 def test_stft_round_trip_has_the_same_length(frames: int) -> None:
     stft, audio = CausalSTFT(2048, 441), noise(2, 5000)[..., :frames]
     torch.testing.assert_close(stft.inverse(stft(audio), frames), audio, rtol=0, atol=1e-6)
+
+
+def test_mid_and_side_are_their_own_inverse() -> None:
+    audio = noise(2, 100)[0]
+    mid, side = mid_side(audio, 0)
+    torch.testing.assert_close(mid, (audio[0] + audio[1]) / 2**0.5)
+    torch.testing.assert_close(side, (audio[0] - audio[1]) / 2**0.5)
+    torch.testing.assert_close(mid_side(torch.stack([mid, side], dim=1), 1).T, audio)
+    assert torch.equal(mid_side(audio[:1], 0), audio[:1])
+
+
+def side_for_the_first(model: CausalBSRoformer) -> CausalBSRoformer:
+    """Masks that give the first stem all of the side and the second one all of the mid."""
+    for output in model.masks.outputs:
+        output.weight.data.zero_()
+        bias = output.bias.data.view(-1, 2, 2, output.bias.shape[-1] // 2)  # bands, stems, mid and side, bins
+        bias[:, 0, 0], bias[:, 0, 1], bias[:, 1, 0], bias[:, 1, 1] = -20, 20, 20, -20
+    return model
+
+
+@pytest.mark.parametrize("way", ["whole signal", "stream", "captured"])
+def test_masks_are_those_of_mid_and_side(way: str) -> None:
+    model, hop = side_for_the_first(random_model(SMALL)), SMALL.hop_frames
+    audio = noise(2, 40 * hop)[0]
+    mid, side = (audio[0] + audio[1]) / 2, (audio[0] - audio[1]) / 2
+    with torch.inference_mode():
+        if way == "whole signal":
+            stems = model(audio[None])[0]
+        else:
+            stream = CausalStream(model)
+            process = capture_hop(stream) if way == "captured" else stream.process
+            stems = torch.cat([process(part) for part in audio.split(hop, dim=1)], dim=-1)[..., hop:]
+    expected = torch.stack([torch.stack([side, -side]), torch.stack([mid, mid])])
+    torch.testing.assert_close(stems, expected[..., : stems.shape[-1]], rtol=0, atol=1e-5)
 
 
 def test_band_groups_cover_every_bin_once() -> None:
