@@ -13,8 +13,11 @@ from model.config import CausalConfig, ConfigError, RoformerConfig
 
 Config = CausalConfig | RoformerConfig
 
+CAUSAL_FORMAT = "stembridge-causal-2"
+"""The second one: masks are those of mid and side, in the first they were of left and right."""
+
 FORMATS: dict[str, type[CausalConfig] | type[RoformerConfig]] = {
-    "stembridge-causal-2": CausalConfig,
+    CAUSAL_FORMAT: CausalConfig,
     "stembridge-roformer-1": RoformerConfig,
 }
 """The format that a file's metadata names, and the kind of configuration that it holds."""

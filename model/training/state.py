@@ -16,6 +16,7 @@ from model.causal import CausalBSRoformer
 from model.checkpoint import ModelCard, save_checkpoint
 from model.config import CausalConfig
 from model.files import whole
+from model.header import CAUSAL_FORMAT
 from model.training.recipe import Recipe, TrainingError
 from model.training.regularisation import add_dropout, lower_precision
 from model.training.settings import TrainSettings
@@ -79,6 +80,7 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
 
 def _kept(state: TrainingState, settings: TrainSettings) -> dict[str, Any]:
     return {
+        "format": CAUSAL_FORMAT,
         "config": settings.config.to_dict(),
         "seed": settings.seed,
         "batch": settings.recipe.batch,
@@ -202,6 +204,8 @@ def read_saved(path: Path, keys: Set[str]) -> dict[str, Any]:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not saved.keys() >= keys:
             raise KeyError(*(keys - saved.keys()))
+        if saved.get("format") != CAUSAL_FORMAT:
+            raise ValueError("weights of another meaning")
     return saved
 
 

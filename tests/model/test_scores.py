@@ -12,6 +12,7 @@ import torch
 from model.baselines import band_pass
 from model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from model.config import CausalConfig
+from model.header import CAUSAL_FORMAT
 from model.metrics import chunk_median_sdr_db, si_sdr_db
 from model.profiles import PROFILES
 from model.training import card
@@ -283,7 +284,13 @@ def test_weights_that_no_scores_know_are_refused_unless_replaced(weights, model)
 
 
 def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> None:
-    saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 100, "batch": 4}
+    saved = {
+        "format": CAUSAL_FORMAT,
+        "config": SMALL_LIVE.to_dict(),
+        "ema": model.state_dict(),
+        "step": 100,
+        "batch": 4,
+    }
     torch.save(saved, tmp_path / "training.pt")
     release = trained(str(tmp_path))
     assert (release.steps, release.hours) == (100, pytest.approx(400 * 2.55 / 3600))
@@ -294,7 +301,13 @@ def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> N
 
 def test_a_dial_is_published_at_one_of_its_look_aheads(tmp_path) -> None:
     dial = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8)))
-    saved = {"config": dial.config.to_dict(), "ema": dial.state_dict(), "step": 1, "batch": 1}
+    saved = {
+        "format": CAUSAL_FORMAT,
+        "config": dial.config.to_dict(),
+        "ema": dial.state_dict(),
+        "step": 1,
+        "batch": 1,
+    }
     torch.save(saved, tmp_path / "training.pt")
     names = [framed_as(trained(f"{tmp_path}{at}").network.config) for at in ("", "@0", "@8")]
     assert names == ["builtin-live", "builtin-live", "builtin-studio"]
@@ -340,7 +353,12 @@ def test_a_page_is_whole_or_as_it_was(tmp_path) -> None:
 def test_one_command_publishes_a_training_and_scores_what_is_there(
     weights, tmp_path, model, monkeypatch, capsys
 ) -> None:
-    saved = {"config": SMALL_LIVE.to_dict() | {"hop_frames": 294}, "step": 7, "batch": 1}
+    saved = {
+        "format": CAUSAL_FORMAT,
+        "config": SMALL_LIVE.to_dict() | {"hop_frames": 294},
+        "step": 7,
+        "batch": 1,
+    }
     stage = random_model(CausalConfig.from_dict(saved["config"]))
     torch.save(saved | {"ema": stage.state_dict()}, tmp_path / "training.pt")
     monkeypatch.setattr(card, "held_out_songs", lambda audio, cache, seconds: [held_out(kind=REAL)])
@@ -415,7 +433,13 @@ def test_broken_scores_are_one_line(weights, text, monkeypatch, capsys) -> None:
     ],
 )
 def test_a_broken_training_is_one_line(tmp_path, model, changes, monkeypatch, capsys) -> None:
-    saved = {"config": SMALL_LIVE.to_dict(), "ema": model.state_dict(), "step": 1, "batch": 1}
+    saved = {
+        "format": CAUSAL_FORMAT,
+        "config": SMALL_LIVE.to_dict(),
+        "ema": model.state_dict(),
+        "step": 1,
+        "batch": 1,
+    }
     torch.save(saved | changes, tmp_path / "training.pt")
     arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
     assert str(tmp_path) in refusal(arguments, monkeypatch, capsys)

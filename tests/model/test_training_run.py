@@ -348,8 +348,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         lambda saved: saved | {"recipe": {"of_a_later_version": 1}},
         lambda saved: saved | {"mix": {"of_a_later_version": 1}},
         lambda saved: saved | {"step": "soon"},
+        lambda saved: saved | {"format": "stembridge-causal-1"},
+        lambda saved: {key: value for key, value in saved.items() if key != "format"},
     ],
-    ids=["list", "no weights", "another shape", "no optimizer", "recipe", "mix", "step"],
+    ids=["list", "no weights", "another shape", "no optimizer", "recipe", "mix", "step", "before", "none"],
 )
 def test_a_damaged_or_foreign_checkpoint_is_refused_in_one_line(tmp_path, damage):
     save_state(new_state(settings(tmp_path)), settings(tmp_path))
