@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from host.colours import ACCENT
-from model.training.score_tables import SETS
+from model.training.score_tables import SETS, markdown_line
 
 COLOURS = {
     "vocals": ACCENT,
@@ -34,7 +34,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         systems = ["mixture", *(point["name"] for point in points)]
         cells = [f"{row[name]['si_sdr']:.1f}" if row[name] else "-" for name in systems]
         lines.append([row["song"], row["stem"], *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return "\n".join(map(markdown_line, lines)) + "\n"
 
 
 def picture(found: dict[str, Any]) -> Figure:

@@ -12,15 +12,18 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from host.errors import guarded
 from model.bands import CAUSAL_BANDS
+from model.baselines import HOP_FRAMES, WINDOW_FRAMES
 from model.metrics import si_sdr_db
 from model.stft import CentredSTFT, mid_side
 from model.training.arguments import OneLineParser
 from model.training.evaluate import HeldOutSong, held_out_songs
+from model.training.score_tables import markdown_line
 
-STFT = CentredSTFT(2048, 512, 2048)
+STFT = CentredSTFT(WINDOW_FRAMES, HOP_FRAMES, WINDOW_FRAMES)
 FRAMES_ON_END = (1, 10, 100)
 DOMAINS: dict[str, Callable[[Tensor], Tensor]] = {
     "left, right": lambda audio: audio,
@@ -32,15 +35,14 @@ DOMAINS: dict[str, Callable[[Tensor], Tensor]] = {
 def best_masked(mixture: Tensor, voice: Tensor, frames: int) -> Tensor:
     """The mixture [channels, frames] under the gains that come closest to the voice in the least squares."""
     mixed, sung = STFT(mixture), STFT(voice)
-    gains = _summed((mixed.conj() * sung).real, frames) / _summed(mixed.abs().square(), frames).clamp_min(
-        1e-12
-    )
-    return STFT.inverse(mixed * _spread(gains.clamp(0, 1), frames)[..., : mixed.shape[-1]], mixture.shape[-1])
+    common, energy = ((mixed.conj() * spectrum).real for spectrum in (sung, mixed))
+    gains = (_summed(common, frames) / _summed(energy, frames).clamp_min(1e-12)).clamp(0, 1)
+    return STFT.inverse(mixed * _spread(gains, frames)[..., : mixed.shape[-1]], mixture.shape[-1])
 
 
 def _summed(x: Tensor, frames: int) -> Tensor:
     """[channels, bins, spectral frames] -> [channels, bands, that by `frames`], the last one filled up."""
-    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % frames))
+    padded = F.pad(x, (0, -x.shape[-1] % frames))
     in_time = torch.unflatten(padded, -1, (-1, frames)).sum(-1)
     return torch.stack([band.sum(1) for band in torch.split(in_time, list(CAUSAL_BANDS), dim=1)], dim=1)
 
@@ -68,10 +70,10 @@ def main() -> None:
     with TemporaryDirectory() as cache:
         songs = held_out_songs(arguments.audio, Path(cache))
     heads = [f"{name}: {frames}" for frames, name in product(FRAMES_ON_END, DOMAINS)]
-    print("|".join(["", " song ", *(f" {head} " for head in heads), ""]))
-    print("|".join(["", "---", *("--:" for _ in heads), ""]))
+    print(markdown_line(["song", *heads]))
+    print(markdown_line(["---", *["--:"] * len(heads)]))
     for song in songs:
-        print("|".join(["", f" {song.name} ", *(f" {score:.1f} " for score in scores_of(song)), ""]))
+        print(markdown_line([song.name, *(f"{score:.1f}" for score in scores_of(song))]))
 
 
 if __name__ == "__main__":

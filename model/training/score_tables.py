@@ -114,15 +114,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def score_rows(rows: Sequence[Row], models: Sequence[str]) -> str:
     """A Markdown table of rows: SI-SDR of the baselines, SI-SDR and SDR of the models."""
     heads = ["songs", "stem", *(HEADS[name] for name in BASELINES), *map(shown, models)]
-    lines = [_line(heads), _line(["---", "---", *["--:"] * (len(heads) - 2)])]
+    lines = [markdown_line(heads), markdown_line(["---", "---", *["--:"] * (len(heads) - 2)])]
     for row in rows:
         cells = [_cell(row[name], MEASURES[:1]) for name in BASELINES]
         cells += [_cell(row[model], MEASURES) for model in models]
-        lines.append(_line([row["song"], row["stem"], *cells]))
+        lines.append(markdown_line([row["song"], row["stem"], *cells]))
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table. Threads: any."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -137,11 +138,13 @@ def models_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table of the models: latency, size, load per hop where it was measured."""
     load = "load per hop on one core, p50 / p99, at the live process's priority"
     heads = ["model", "latency", "parameters", load]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [markdown_line(heads), markdown_line(["---"] * len(heads))]
     for name, facts in models.items():
         frames, ms = facts["latency_frames"], facts["latency_frames"] / facts["sample_rate_hz"] * 1000
         size = f"{facts['parameters'] / 1e6:.2f} million"
-        lines.append(_line([shown(name), f"{frames} frames, {ms:.1f} ms", size, _load_cell(facts["load"])]))
+        lines.append(
+            markdown_line([shown(name), f"{frames} frames, {ms:.1f} ms", size, _load_cell(facts["load"])])
+        )
     return "\n".join(lines)
 
 

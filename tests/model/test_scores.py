@@ -283,15 +283,14 @@ def test_weights_that_no_scores_know_are_refused_unless_replaced(weights, model)
     assert sorted(committed(weights, {"builtin-new"})) == ["builtin-live", "builtin-stage"]
 
 
+def saved_by(network, **changes) -> dict:
+    """What a training of this network leaves, as far as publishing reads it."""
+    kept = {"format": CAUSAL_FORMAT, "config": network.config.to_dict(), "ema": network.state_dict()}
+    return kept | {"step": 1, "batch": 1} | changes
+
+
 def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> None:
-    saved = {
-        "format": CAUSAL_FORMAT,
-        "config": SMALL_LIVE.to_dict(),
-        "ema": model.state_dict(),
-        "step": 100,
-        "batch": 4,
-    }
-    torch.save(saved, tmp_path / "training.pt")
+    torch.save(saved_by(model, step=100, batch=4), tmp_path / "training.pt")
     release = trained(str(tmp_path))
     assert (release.steps, release.hours) == (100, pytest.approx(400 * 2.55 / 3600))
     assert release.network.config == SMALL_LIVE
@@ -301,14 +300,7 @@ def test_a_training_is_published_with_its_averaged_weights(tmp_path, model) -> N
 
 def test_a_dial_is_published_at_one_of_its_look_aheads(tmp_path) -> None:
     dial = random_model(dataclasses.replace(SMALL_LIVE, look_aheads=(0, 8)))
-    saved = {
-        "format": CAUSAL_FORMAT,
-        "config": dial.config.to_dict(),
-        "ema": dial.state_dict(),
-        "step": 1,
-        "batch": 1,
-    }
-    torch.save(saved, tmp_path / "training.pt")
+    torch.save(saved_by(dial), tmp_path / "training.pt")
     names = [framed_as(trained(f"{tmp_path}{at}").network.config) for at in ("", "@0", "@8")]
     assert names == ["builtin-live", "builtin-live", "builtin-studio"]
     with pytest.raises(card.PublishError, match="@3: the network knows look-aheads of 0, 8, not 3"):
@@ -353,14 +345,8 @@ def test_a_page_is_whole_or_as_it_was(tmp_path) -> None:
 def test_one_command_publishes_a_training_and_scores_what_is_there(
     weights, tmp_path, model, monkeypatch, capsys
 ) -> None:
-    saved = {
-        "format": CAUSAL_FORMAT,
-        "config": SMALL_LIVE.to_dict() | {"hop_frames": 294},
-        "step": 7,
-        "batch": 1,
-    }
-    stage = random_model(CausalConfig.from_dict(saved["config"]))
-    torch.save(saved | {"ema": stage.state_dict()}, tmp_path / "training.pt")
+    stage = random_model(dataclasses.replace(SMALL_LIVE, hop_frames=294))
+    torch.save(saved_by(stage, step=7), tmp_path / "training.pt")
     monkeypatch.setattr(card, "held_out_songs", lambda audio, cache, seconds: [held_out(kind=REAL)])
     arguments = ["--training", str(tmp_path), "--audio", "any", "--weights", str(weights), "--seconds", "2"]
     monkeypatch.setattr(sys, "argv", ["card", *arguments])
@@ -433,14 +419,7 @@ def test_broken_scores_are_one_line(weights, text, monkeypatch, capsys) -> None:
     ],
 )
 def test_a_broken_training_is_one_line(tmp_path, model, changes, monkeypatch, capsys) -> None:
-    saved = {
-        "format": CAUSAL_FORMAT,
-        "config": SMALL_LIVE.to_dict(),
-        "ema": model.state_dict(),
-        "step": 1,
-        "batch": 1,
-    }
-    torch.save(saved | changes, tmp_path / "training.pt")
+    torch.save(saved_by(model, **changes), tmp_path / "training.pt")
     arguments = ["--weights", tmp_path, "--audio", "none", "--training", tmp_path]
     assert str(tmp_path) in refusal(arguments, monkeypatch, capsys)
 
