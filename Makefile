@@ -36,8 +36,10 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	$(PIP) -e .
 	@touch $@
 
+# Triton comes with torch for CUDA; beside another torch it compiles and interprets the GPU's kernels in tests.
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -e .[dev]
+	$(BIN)/python -c "import triton" 2>/dev/null || $(PIP) --no-deps triton==3.6.0
 	@touch $@ $(VENV)/.installed
 
 # Without what they want for training: their networks are all that is measured.

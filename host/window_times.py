@@ -70,23 +70,27 @@ def our_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row
 
     Errors: DeviceError. Threads: one; changes torch's settings of the one that calls.
     """
-    exact = _network(shape, device)
-    yield _row(shape, device, "stembridge", _ours, exact, seconds)
+    exact = random_network(shape, device)
+    yield _row(shape, device, "stembridge", live_figures, exact, seconds)
     if device.type == "cuda" and shape.alone:
-        yield _row(shape, device, "stembridge, layers uncompiled", _ours, exact, seconds, use_plain_layers)
-        yield _row(shape, device, "stembridge, graphs off", partial(_ours, graphs=False), exact, seconds)
+        yield _row(
+            shape, device, "stembridge, layers uncompiled", live_figures, exact, seconds, use_plain_layers
+        )
+        yield _row(
+            shape, device, "stembridge, graphs off", partial(live_figures, graphs=False), exact, seconds
+        )
 
 
 def peer_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
     """The package with the same weights on the same windows, in each of its ways to run. As `our_rows`."""
-    exact = _network(shape, device)
+    exact = random_network(shape, device)
     for name, measure in WAYS.items():
         if device.type == "cpu" and measure is _compiled:
             continue  # needs a compiler, and minutes
         yield _row(shape, device, f"{PEER}, {name}", _silently, measure, exact, seconds)
 
 
-def _network(shape: Shape, device: torch.device) -> Roformer:
+def random_network(shape: Shape, device: torch.device) -> Roformer:
     torch.manual_seed(0)
     return build(shape.config).eval().to(usable(str(device)))
 
@@ -110,7 +114,7 @@ def _silently(
         return measure(shape, device, *arguments)
 
 
-def _ours(
+def live_figures(
     shape: Shape,
     device: torch.device,
     exact: Roformer,

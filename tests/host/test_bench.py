@@ -144,8 +144,8 @@ def test_on_a_gpu_one_way_that_fails_leaves_the_others(monkeypatch: pytest.Monke
             raise RuntimeError("cannot be\ncaptured")
         return FIGURES
 
-    monkeypatch.setattr(window_times, "_ours", fails)
-    monkeypatch.setattr(window_times, "_network", lambda shape, device: None)
+    monkeypatch.setattr(window_times, "live_figures", fails)
+    monkeypatch.setattr(window_times, "random_network", lambda shape, device: None)
     captured, plain, uncaptured = our_rows(TINY, torch.device("cuda"), 0.01)
     assert (captured.trouble, plain.trouble) == ("cannot be captured",) * 2
     assert (uncaptured.name, uncaptured.figures) == ("stembridge, graphs off", FIGURES)

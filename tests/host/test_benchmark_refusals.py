@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks import cpu_paths, latency_quality, listen, mask_domains, model_hop
+from benchmarks import cpu_paths, gpu_paths, latency_quality, listen, mask_domains, model_hop
 from model import catalogue
 from model.catalogue import CatalogueError
 from model.profiles import PROFILES
@@ -47,6 +47,7 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (model_hop, ["--hops", "-1"], "--hops: must be a whole number above 0, not '-1'"),
         (model_hop, ["--record", "file/x.json"], "file: cannot hold results"),
         (cpu_paths, ["--model", "liv"], "unknown model 'liv'"),
+        (gpu_paths, [], "No CUDA device can be used here"),
         (mask_domains, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
     ],
 )
