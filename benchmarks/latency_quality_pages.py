@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from host.colours import ACCENT
 from model.training.score_tables import SETS, markdown_line
@@ -18,8 +19,8 @@ COLOURS = {
     "bass": "#5a9a4a",
     "other": "#9a6ab0",
 }
-LINES = {False: "o-", True: "s:"}
-"""What streams hop by hop, and what works on windows."""
+STREAMING, WINDOWS = "o-", ("s:", "^:", "D:", "v:")
+"""How what streams hop by hop is drawn, and what works on windows, one for each length."""
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -47,26 +48,35 @@ def picture(found: dict[str, Any]) -> Figure:
     draw_load(panels[-1], found)
     panels[0].set_ylabel("SI-SDR in dB, mean of the songs")
     handles, labels = panels[0].get_legend_handles_labels()
+    for length, style in styles_of(found["points"]).items():
+        if length is not None:
+            handles.append(Line2D([], [], marker=style[0], linestyle=style[1:], color="#999999"))
+            labels.append(f"windows of {length:g} s")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     return figure
 
 
-def lines_of(points: Sequence[dict[str, Any]]) -> list[tuple[bool, list[int]]]:
-    """Which points a line joins, by number: what streams, then what works on windows of each length."""
-    lengths = dict.fromkeys(point["window_s"] for point in points)
+def styles_of(points: Sequence[dict[str, Any]]) -> dict[float | None, str]:
+    """How each length of window is drawn, in seconds from the shortest on; None is what streams."""
+    lengths = sorted({point["window_s"] for point in points} - {None})
+    return {None: STREAMING} | dict(zip(lengths, WINDOWS, strict=False))
+
+
+def lines_of(points: Sequence[dict[str, Any]]) -> list[tuple[str, list[int]]]:
+    """How points are drawn, and which a line joins, by number: what streams, then windows of each length."""
     return [
-        (length is not None, [n for n, point in enumerate(points) if point["window_s"] == length])
-        for length in lengths
+        (style, [n for n, point in enumerate(points) if point["window_s"] == length])
+        for length, style in styles_of(points).items()
     ]
 
 
 def draw_scores(axes: Axes, found: dict[str, Any], kind: str) -> None:
     points, places = found["points"], places_of(found["points"])
     for row in (row for row in found["means"] if row["set"] == kind):
-        for windowed, numbers in lines_of(points):
+        for style, numbers in lines_of(points):
             scores = [(places[n], row[points[n]["name"]]) for n in numbers]
             known = [(at, score["si_sdr"]) for at, score in scores if score]
-            draw_line(axes, known, row["stem"], COLOURS[row["stem"]], windowed)
+            draw_line(axes, known, row["stem"], COLOURS[row["stem"]], style)
     axes.set_title(SETS[kind], fontsize=9)
     label_latencies(axes, points)
 
@@ -74,9 +84,9 @@ def draw_scores(axes: Axes, found: dict[str, Any], kind: str) -> None:
 def draw_load(axes: Axes, found: dict[str, Any]) -> None:
     points, places = found["points"], places_of(found["points"])
     for kind, colour in (("p50", COLOURS["vocals"]), ("p99", COLOURS["drums"])):
-        for windowed, numbers in lines_of(points):
+        for style, numbers in lines_of(points):
             live = [(places[n], points[n]["load"][f"load_{kind}"]) for n in numbers if points[n]["load"]]
-            draw_line(axes, live, kind, colour, windowed)
+            draw_line(axes, live, kind, colour, style)
     axes.axhline(1.0, color="#999999", linewidth=0.8)
     axes.set_yscale("log")
     axes.set_title("load per hop, one core (below 1 keeps up)", fontsize=9)
@@ -84,14 +94,10 @@ def draw_load(axes: Axes, found: dict[str, Any]) -> None:
     label_latencies(axes, points)
 
 
-def draw_line(
-    axes: Axes, points: Sequence[tuple[float, float]], name: str, colour: str, windowed: bool
-) -> None:
+def draw_line(axes: Axes, points: Sequence[tuple[float, float]], name: str, colour: str, style: str) -> None:
     """Lines of one name have one place in the legend."""
-    name = f"{name}, windows" if windowed else name
     known = name in axes.get_legend_handles_labels()[1]
-    label = "_" if known else name
-    axes.plot(*zip(*points, strict=True), LINES[windowed], color=colour, label=label, markersize=4)
+    axes.plot(*zip(*points, strict=True), style, color=colour, label="_" if known else name, markersize=4)
 
 
 def places_of(points: Sequence[dict[str, Any]]) -> list[float]:

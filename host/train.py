@@ -64,7 +64,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option(
     "--recipe",
     type=click.Choice(list(RECIPES)),
-    help="own (default): cheap, for a CPU; published: that of arXiv 2309.02612. Options below change it.",
+    help="own (default): cheap, for a CPU; published: after arXiv 2309.02612, but for what the README says."
+    " Options below change it.",
 )
 @click.option("--steps", type=int, help="Steps in all; they shape the learning rate.")
 @click.option("--batch", type=int, help="Items per step, of all processes together.")

@@ -278,8 +278,9 @@ class StemMasks(nn.Module):
 
     One hidden layer per band, computed for all stems in one product; then one small output layer per band
     and stem. Masks act on magnitudes (a model this small gains nothing from turning phases) and are shares:
-    a softmax over the stems, so that a bin is given out once. Of stereo they are masks of mid and side, which
-    with the same knowledge separate voices better than those of left and right (benchmarks/mask_domains.py).
+    a softmax over the stems, so that a bin is given out once; at first all get the same share. Of stereo they
+    are masks of mid and side, which with the same knowledge separate voices better than those of left and
+    right (benchmarks/mask_domains.py).
     """
 
     def __init__(self, config: CausalConfig) -> None:

@@ -59,6 +59,13 @@ LOADS = "hop_times.json"
 BEGIN = "<!-- scores, written by `python -m model.training.card`: -->"
 END = "<!-- end of scores -->"
 
+PLAIN_SYSTEMS = {
+    "mixture": "the unprocessed mixture",
+    "band_pass": "a plain band-pass",
+    "static_eq": "a static EQ",
+}
+"""What a model should be better than, as its card calls it."""
+
 FRAMING = ("hop_frames", "look_ahead_frames")
 
 ITEM_S = 2.55
@@ -234,15 +241,21 @@ def _history(name: str, facts: Mapping[str, Any], histories: Mapping[str, str]) 
 
 
 def _shortfalls(rows: Sequence[Row], model: str) -> str:
-    """Where a model is below doing nothing or below a band-pass, in plain words."""
+    """Where a model is below something plain, in plain words."""
     lines = []
-    for name, key in (("the unprocessed mixture", "mixture"), ("a plain band-pass", "band_pass")):
-        scored = [row for row in rows if row[key] and row[model]]
-        worse = [row for row in scored if row[model]["si_sdr"] < row[key]["si_sdr"]]
-        if worse:
-            where = ", ".join(f"{row['song']} ({row['stem']})" for row in worse)
-            lines.append(f"- `{shown(model)}` is below {name} on: {where}.\n")
+    for system, name in PLAIN_SYSTEMS.items():
+        for measure, unit in (("si_sdr", "SI-SDR"), ("sdr", "SDR")):
+            where = [
+                f"{row['song']} ({row['stem']})" for row in rows if _is_below(row, model, system, measure)
+            ]
+            if where:
+                lines.append(f"- `{shown(model)}` is below {name} in {unit} on: {', '.join(where)}.\n")
     return "".join(lines)
+
+
+def _is_below(row: Row, model: str, system: str, measure: str) -> bool:
+    mine, theirs = ((row[name] or {}).get(measure) for name in (model, system))
+    return mine is not None and theirs is not None and mine < theirs
 
 
 def _shares(weights: dict[str, float]) -> str:

@@ -112,12 +112,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def score_rows(rows: Sequence[Row], models: Sequence[str]) -> str:
-    """A Markdown table of rows: SI-SDR of the baselines, SI-SDR and SDR of the models."""
+    """A Markdown table of rows: SI-SDR and SDR of baselines and models."""
     heads = ["songs", "stem", *(HEADS[name] for name in BASELINES), *map(shown, models)]
     lines = [markdown_line(heads), markdown_line(["---", "---", *["--:"] * (len(heads) - 2)])]
     for row in rows:
-        cells = [_cell(row[name], MEASURES[:1]) for name in BASELINES]
-        cells += [_cell(row[model], MEASURES) for model in models]
+        cells = [_cell(row[system]) for system in (*BASELINES, *models)]
         lines.append(markdown_line([row["song"], row["stem"], *cells]))
     return "\n".join(lines)
 
@@ -127,10 +126,10 @@ def markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(scores: Mapping[str, float | None] | None, measures: Sequence[str]) -> str:
+def _cell(scores: Mapping[str, float | None] | None) -> str:
     if scores is None:
         return "-"
-    values = [scores[measure] for measure in measures]
+    values = [scores[measure] for measure in MEASURES]
     return " / ".join("-" if value is None else f"{value:.1f}" for value in values)
 
 
@@ -154,8 +153,9 @@ def _load_cell(load: Mapping[str, Any] | None) -> str:
     return f"{load['load_p50']:.2f} / {load['load_p99']:.2f} ({load['machine']})"
 
 
-_LEGEND = """dB, higher is better; baselines SI-SDR, models SI-SDR / SDR. For the accompaniment the band-pass
-is the mixture less the best-scaled band-pass of the vocals; the static EQ is fitted on the other songs."""
+_LEGEND = """SI-SDR / SDR in dB, higher is better. SDR is the median over 1-s windows: where nobody sings in
+most of them, the mixture's is that of the accompaniment alone. For the accompaniment the band-pass is the
+mixture less the best-scaled band-pass of the vocals; the static EQ is fitted on the other songs."""
 
 
 def readme_section(table: Mapping[str, Any]) -> str:

@@ -132,12 +132,10 @@ def test_the_table_has_a_column_for_every_latency() -> None:
 
 def test_the_picture_has_a_panel_per_set_and_one_of_the_load(tmp_path) -> None:
     scores, load = picture(found()).axes
-    assert [line.get_label() for line in scores.lines] == [
-        "vocals",
-        "vocals, windows",
-        "bass",
-        "bass, windows",
-    ]
+    assert [line.get_label() for line in scores.lines] == ["vocals", "_", "bass", "_"]
+    assert [line.get_marker() for line in scores.lines] == ["o", "s", "o", "s"]
+    legend = picture(found()).legends[0].get_texts()
+    assert [text.get_text() for text in legend] == ["vocals", "bass", "windows of 2 s"]
     np.testing.assert_array_equal(scores.lines[0].get_xydata(), [(20, 1.25), (200, 3.5)])
     np.testing.assert_array_equal(scores.lines[1].get_xydata(), [(100, 3.0)])
     np.testing.assert_array_equal(scores.lines[2].get_xydata(), [(200, 4.0)])

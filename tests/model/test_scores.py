@@ -20,6 +20,7 @@ from model.training.card import (
     BEGIN,
     END,
     Release,
+    _shortfalls,
     committed,
     digest_of,
     framed_as,
@@ -231,8 +232,24 @@ def test_tables_have_a_line_for_every_row(rows) -> None:
     lines = score_rows(rows, ["a", "b"]).splitlines()
     assert len(lines) == len(rows) + 2
     assert {line.count("|") for line in lines} == {9}
-    figures = rows[0]["a"]
-    assert f"{figures['si_sdr']:.1f} / {figures['sdr']:.1f}" in lines[2]
+    for figures in (rows[0]["a"], rows[0]["mixture"]):
+        assert f"| {figures['si_sdr']:.1f} / {figures['sdr']:.1f} |" in lines[2]
+
+
+def test_the_card_tells_where_a_model_is_below_something_plain_by_either_score() -> None:
+    good, bad, none = ({"si_sdr": x, "sdr": y} for x, y in ((3.0, 3.0), (2.0, 4.0), (None, None)))
+    plain = {"mixture": good, "band_pass": good, "static_eq": None}
+    rows = [
+        {"song": "one", "stem": "vocals", "m": bad, **plain, "band_pass": bad},
+        {"song": "two", "stem": "drums", "m": {"si_sdr": 5.0, "sdr": 1.0}, **plain},
+        {"song": "three", "stem": "bass", "m": none, **plain},
+        {"song": "four", "stem": "bass", "m": None, **plain},
+    ]
+    assert _shortfalls(rows, "m").splitlines() == [
+        "- `m` is below the unprocessed mixture in SI-SDR on: one (vocals).",
+        "- `m` is below the unprocessed mixture in SDR on: two (drums).",
+        "- `m` is below a plain band-pass in SDR on: two (drums).",
+    ]
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_stream_begins_with_silence_as_long_as_its_look_ahead(separator: Causa
 
 
 @pytest.mark.parametrize("hops_before", [1, 7, 8, 9, 40])
-def test_an_invalid_hop_that_resets_the_state_equals_a_run_that_began_there(
+def test_a_hop_that_was_not_finite_leaves_nothing_behind_after_a_reset(
     separator: CausalSeparator, config, hops_before: int
 ) -> None:
     audio = noise(2, 60 * config.hop_frames)
