@@ -18,7 +18,7 @@ from model.config import ConfigError
 from model.layers import Attention, FeedForward, RMSNorm, Transformer
 from model.roformer import Roformer
 
-LOG2_E = math.log2(math.e)
+LOG2_E = tl.constexpr(math.log2(math.e))
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def _attend(
     gate = tl.load(
         values + position * position_stride + 3 * HEADS * DIM + head, mask=asked < count, other=0.0
     )
-    out = sums / (total * (1 + tl.exp2(-1.4426950408889634 * gate.to(tl.float32))))[:, None]
+    out = sums / (total * (1 + tl.exp2(-LOG2_E * gate.to(tl.float32))))[:, None]
     to = OUT + outer * out_outer_stride + inner * out_row_stride + asked[:, None] * out_position_stride
     tl.store(to + head * DIM + dims[None, :], out.to(OUT.dtype.element_ty), mask=known)
 
@@ -124,7 +124,7 @@ def attend(
         inside,
         *strides,
         *out_strides,
-        LOG2_E * dim_head**-0.5,
+        LOG2_E.value * dim_head**-0.5,
         POSITIONS=positions,
         HEADS=heads,
         DIM=dim_head,
@@ -135,6 +135,11 @@ def attend(
         num_stages=tiles.stages,
     )
     return out
+
+
+@triton.jit
+def _normed(x, gamma):
+    return x / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)[:, None] * gamma[None, :]
 
 
 @triton.jit
@@ -159,12 +164,11 @@ def _norm(
         x += tl.load(Y + at, mask=known, other=0.0).to(tl.float32)
     if TWICE:
         between = tl.load(BETWEEN + dims, mask=dims < DIM, other=0.0)
-        x = x / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)[:, None] * between[None, :]
+        x = _normed(x, between)
     if ADDS or TWICE:
         tl.store(X + at, x, mask=known)
     gamma = tl.load(GAMMA + dims, mask=dims < DIM, other=0.0)
-    normed = x / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)[:, None] * gamma[None, :]
-    tl.store(OUT + at, normed.to(OUT.dtype.element_ty), mask=known)
+    tl.store(OUT + at, _normed(x, gamma).to(OUT.dtype.element_ty), mask=known)
 
 
 def norm(
@@ -301,6 +305,9 @@ class KernelTransform:
         for block in network.layers:
             for axis, transformer in zip((TIME, BANDS), block, strict=True):
                 self._take(transformer, axis)
+        final = network.final_norm  # where there is none, what would be normed last is not used
+        self.gammas = [layer.gamma for layer in self.layers]
+        self.gammas.append(whole_gamma(final) if isinstance(final, RMSNorm) else self.gammas[0])
         self.turns: dict[tuple[int, int], Tensor] = {}
 
     def _take(self, transformer: Transformer, axis: int) -> None:
@@ -313,10 +320,7 @@ class KernelTransform:
         x, frames = x.contiguous(), x.shape[1]
         wanted = range(frames)[asked]
         last_time = max(index for index, layer in enumerate(self.layers) if layer.axis == TIME)
-        final = self.network.final_norm
-        gammas = [layer.gamma for layer in self.layers]
-        gammas.append(whole_gamma(final) if isinstance(final, RMSNorm) else gammas[0])
-        normed = norm(x, gammas[0], self.layers[0].qkvg.dtype)
+        normed = norm(x, self.gammas[0], self.layers[0].qkvg.dtype)
         for index, (layer, between) in enumerate(zip(self.layers, self.block_gammas, strict=True)):
             few = (wanted.start, len(wanted)) if index == last_time else (0, x.shape[layer.axis])
             attended = self._attended(layer, normed, few)
@@ -325,8 +329,8 @@ class KernelTransform:
             now = norm(x, layer.feed_forward_gamma, normed.dtype, y=layer.out(attended))
             y = layer.narrow(self._widened(layer, now))
             dtype = torch.float32 if layer is self.layers[-1] else normed.dtype
-            normed = norm(x, gammas[index + 1], dtype, y=y, between=between)
-        return normed if isinstance(final, RMSNorm) else x
+            normed = norm(x, self.gammas[index + 1], dtype, y=y, between=between)
+        return normed if isinstance(self.network.final_norm, RMSNorm) else x
 
     def _attended(self, layer: KernelLayer, normed: Tensor, asked: tuple[int, int]) -> Tensor:
         qkvg = F.linear(normed, layer.qkvg, layer.qkvg_bias)

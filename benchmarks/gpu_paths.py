@@ -2,7 +2,7 @@
 
 First the parts of a layer alone, each captured in a graph and timed by events: products, attention by torch's
 kernels, own kernels in several block sizes. Then whole live hops of the same weights by each way, own kernels
-with the block sizes that were fastest, as `stembridge bench --part windows` measures them.
+with the blocks of attention and GELU that were fastest, as `stembridge bench --part windows` measures them.
 `--profile FOLDER` writes what each way's kernels take.
 """
 
@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu_tiles import (
     ATTENTION_CHOICES,
     ATTENTION_TILES,
+    AXES,
     BANDS,
     GELU_CHOICES,
     GELU_TILES,
@@ -49,7 +50,6 @@ TORCH_ATTENTION = (
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
 )
-AXES = {TIME: "time", BANDS: "bands"}
 
 Part = tuple[str, Tiles | None, Work]
 """What is computed, in which blocks (None: torch's choice), and a run of it."""
@@ -62,11 +62,12 @@ def parts(shape: Shape, device: torch.device) -> Iterator[Part]:
     config = shape.config
     frames, bands = shape.framing.window_frames // config.stft_hop_frames + 1, len(config.band_bins)
     inner, wide = config.heads * config.dim_head, 4 * config.dim
+    with_gates = -(-(3 * inner + config.heads) // 8) * 8
     values = partial(torch.randn, device=device, dtype=torch.float16)
     x, y = values(1, frames, bands, config.dim), values(1, frames, bands, config.dim)
     for name, rows, columns in (
         ("queries, keys, values", config.dim, 3 * inner),
-        ("the same with gates", config.dim, -(-(3 * inner + config.heads) // 8) * 8),
+        ("the same with gates", config.dim, with_gates),
         ("gates", config.dim, config.heads),
         ("out", inner, config.dim),
         ("widen", config.dim, wide),
@@ -80,7 +81,7 @@ def parts(shape: Shape, device: torch.device) -> Iterator[Part]:
     exact, gamma = x.float(), torch.rand(config.dim, device=device)
     for tiles in NORM_CHOICES:
         yield "sum and norm", tiles, partial(norm, exact, gamma, torch.float16, y=y, tiles=tiles)
-    qkvg = values(1, frames, bands, -(-(3 * inner + config.heads) // 8) * 8)
+    qkvg = values(1, frames, bands, with_gates)
     for axis, (rows, positions) in {TIME: (bands, frames), BANDS: (frames, bands)}.items():
         turns = torch.rand(positions, config.dim_head // 2, 2, device=device)
         q, k, v = (values(rows, positions, config.heads, config.dim_head).transpose(1, 2) for _ in range(3))
@@ -119,18 +120,22 @@ def _replay_ms(graph: torch.cuda.CUDAGraph) -> float:
 
 
 def part_times(shape: Shape, device: torch.device) -> list[dict[str, object]]:
-    """Every part's name, tiles and microseconds, or why it did not run."""
-    found = []
+    """Of every part its name, `of` what tiles, and microseconds, or why it did not run."""
+    found: list[dict[str, object]] = []
     with torch.inference_mode():
         for name, tiles, work in parts(shape, device):
-            told: dict[str, object] = {"part": name, "tiles": str(tiles or "")}
+            found.append({"part": name, "of": tiles})
             try:
-                told["us"] = microseconds(work)
+                found[-1]["us"] = microseconds(work)
             except Exception as error:  # of a compiler's making too: the other parts are still worth knowing
-                told["trouble"] = one_line(error)[:160]
-            found.append((told, tiles))
-            print(told, file=sys.stderr, flush=True)
-    return [told | {"of": tiles} for told, tiles in found]
+                found[-1]["trouble"] = one_line(error)[:160]
+            print(told(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def told(part: dict[str, object]) -> dict[str, object]:
+    """A part's time with its tiles in words."""
+    return {"tiles": str(part["of"] or "")} | {key: part[key] for key in part if key != "of"}
 
 
 def fastest(times: list[dict[str, object]], part: str, otherwise: Tiles) -> Tiles:
@@ -209,12 +214,11 @@ def main() -> None:
     rows = in_order([hop_row(shape, device, name, change, options.seconds) for name, change in todo.items()])
     for name, change in todo.items() if options.profile else ():
         write_text(options.profile / f"{name.split(' (')[0]}.txt", profile(shape, device, change))
-    told = [{key: value for key, value in each.items() if key != "of"} for each in times]
     if options.json:
         ways_told = [{"name": row.name, "trouble": row.trouble, **row.figures} for row in rows]
-        print(json.dumps({"machine": machine(), "parts": told, "ways": ways_told}))
+        print(json.dumps({"machine": machine(), "parts": [told(each) for each in times], "ways": ways_told}))
         return
-    for each in told:
+    for each in map(told, times):
         print(f"{each.get('us', float('nan')):9.1f} us  {each['part']}  {each['tiles']}")
     Console(width=200).print(as_table(rows))
 

@@ -19,7 +19,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from benchmarks import gpu_kernels
-from benchmarks.gpu_tiles import ATTENTION_CHOICES, GELU_CHOICES, NORM_CHOICES, TIME, Tiles
+from benchmarks.gpu_tiles import ATTENTION_CHOICES, AXES, GELU_CHOICES, NORM_CHOICES, Tiles
 from host.errors import one_line
 
 POSITIONS = 201
@@ -38,7 +38,7 @@ def kernels() -> Iterator[Kernel]:
         for tiles in choices:
             queries, keys = tiles.blocks
             fixed = {"POSITIONS": POSITIONS, "HEADS": 8, "DIM": 64, "BLOCK_DIM": 64}
-            name = f"attention over {'time' if axis == TIME else 'bands'}"
+            name = f"attention over {AXES[axis]}"
             yield name, gpu_kernels._attend, fixed | {"QUERIES": queries, "KEYS": keys}, tiles
     for tiles in GELU_CHOICES:
         blocks = dict(zip(("ROWS", "COLUMNS", "STEP"), tiles.blocks, strict=True))

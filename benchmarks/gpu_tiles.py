@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 TIME, BANDS = 1, 2
 """The axis that a layer attends over."""
+AXES = {TIME: "time", BANDS: "bands"}
 
 
 @dataclass(frozen=True)
@@ -24,38 +25,25 @@ NORM_TILES = Tiles((4,))
 
 ATTENTION_CHOICES = {
     TIME: [
-        Tiles((queries, keys), warps, stages)
-        for queries, keys, warps, stages in (
-            (64, 32, 4, 2),
-            (64, 64, 4, 2),
-            (64, 64, 4, 3),
-            (64, 256, 8, 1),
-            (128, 32, 4, 2),
-            (128, 64, 4, 2),
-            (128, 64, 8, 2),
-            (128, 256, 8, 1),
-            (256, 64, 8, 1),
-        )
+        Tiles((64, 32), 4, 2),
+        Tiles((64, 64), 4, 2),
+        Tiles((64, 64), 4, 3),
+        Tiles((64, 256), 8, 1),
+        Tiles((128, 32), 4, 2),
+        Tiles((128, 64), 4, 2),
+        Tiles((128, 64), 8, 2),
+        Tiles((128, 256), 8, 1),
+        Tiles((256, 64), 8, 1),
     ],
-    BANDS: [
-        Tiles((queries, keys), warps, stages)
-        for queries, keys, warps, stages in (
-            (64, 64, 4, 1),
-            (64, 64, 8, 1),
-            (64, 32, 4, 2),
-        )
-    ],
+    BANDS: [Tiles((64, 64), 4, 1), Tiles((64, 64), 8, 1), Tiles((64, 32), 4, 2)],
 }
 GELU_CHOICES = [
-    Tiles(blocks, warps, stages)
-    for blocks, warps, stages in (
-        ((128, 128, 64), 8, 3),
-        ((128, 128, 64), 4, 4),
-        ((128, 256, 64), 8, 3),
-        ((128, 256, 64), 8, 4),
-        ((128, 256, 128), 8, 2),
-        ((64, 256, 64), 4, 4),
-        ((256, 128, 64), 8, 3),
-    )
+    Tiles((128, 128, 64), 8, 3),
+    Tiles((128, 128, 64), 4, 4),
+    Tiles((128, 256, 64), 8, 3),
+    Tiles((128, 256, 64), 8, 4),
+    Tiles((128, 256, 128), 8, 2),
+    Tiles((64, 256, 64), 4, 4),
+    Tiles((256, 128, 64), 8, 3),
 ]
-NORM_CHOICES = [Tiles((rows,), warps) for rows, warps in ((1, 1), (2, 2), (4, 4), (8, 4), (16, 8))]
+NORM_CHOICES = [Tiles((1,), 1), Tiles((2,), 2), Tiles((4,), 4), Tiles((8,), 4), Tiles((16,), 8)]

@@ -40,6 +40,7 @@ from model.training.mix import DEFAULT_MIX
 from model.training.recipe import TrainingError
 from model.training.recordings import TrainingDataError
 from model.training.score_tables import (
+    MEASURES,
     gate_lines,
     gates_of,
     means,
@@ -244,7 +245,7 @@ def _shortfalls(rows: Sequence[Row], model: str) -> str:
     """Where a model is below something plain, in plain words."""
     lines = []
     for system, name in PLAIN_SYSTEMS.items():
-        for measure, unit in (("si_sdr", "SI-SDR"), ("sdr", "SDR")):
+        for measure, unit in MEASURES.items():
             where = [
                 f"{row['song']} ({row['stem']})" for row in rows if _is_below(row, model, system, measure)
             ]

@@ -12,7 +12,7 @@ from model.training.evaluate import BASELINES, PHRASES, REAL, SYNTHETIC, TRUE_PA
 
 HEADS = {"mixture": "mixture", "band_pass": "band-pass", "static_eq": "static EQ", "oracle": "oracle mask"}
 SETS = {REAL: "real songs", PHRASES: "phrases over instrumentals", SYNTHETIC: "synthetic songs"}
-MEASURES = ("si_sdr", "sdr")
+MEASURES = {"si_sdr": "SI-SDR", "sdr": "SDR"}
 
 
 @dataclass(frozen=True)

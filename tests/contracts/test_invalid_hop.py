@@ -6,17 +6,13 @@ import torch
 
 from model.profiles import PROFILES
 from model.separators import CausalSeparator
-from streaming.health import INVALID_HOPS, SEPARATOR, Health
-from streaming.timeline import HEADER_WORDS, Timeline
+from streaming.health import INVALID_HOPS, SEPARATOR
 from streaming.worker import HopWorker
 from tests.model.builders import noise, random_model, small
+from tests.streaming.test_worker import health, timeline
 
 HOPS = 60
 TOLERANCE = 1e-4
-
-
-def timeline(frames: int) -> Timeline:
-    return Timeline(np.zeros(HEADER_WORDS, np.int64), np.zeros((2, frames), np.float32))
 
 
 class Run:
@@ -27,7 +23,7 @@ class Run:
         self.separator.warm_up()
         self.audio, self.frames = audio, audio.shape[1]
         self.source, self.sinks = timeline(self.frames), [timeline(self.frames) for _ in range(4)]
-        self.health = Health(*(np.zeros(field.shape, field.dtype) for field in Health.fields()))
+        self.health = health()
         self.worker = HopWorker(self.source, self.sinks, self.separator, self.health)
 
     def feed(self, first_hop: int, end_hop: int) -> None:
