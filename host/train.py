@@ -37,7 +37,7 @@ SONGS_HELP = (
     " with the folders train and test (as MUSDB18-HQ), each is its split."
 )
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
-SIZES = ("dim", "depth", "heads", "dim_head")
+SIZES = ("dim", "depth", "heads", "dim_head", "past_frames", "mask_hidden")
 RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
 _PATH = click.Path(path_type=Path, file_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -59,6 +59,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--depth", type=click.IntRange(1), help="Blocks of a time and a band layer; 3 by default.")
 @click.option("--heads", type=click.IntRange(1), help="Heads of the attention; 4 by default.")
 @click.option("--dim-head", type=click.IntRange(2), help="Channels of a head, even; 16 by default.")
+@click.option("--past-frames", type=click.IntRange(1), help="Hops that attention hears; 128 by default.")
+@click.option("--mask-hidden", type=click.IntRange(1), help="Hidden channels of a mask; 32 by default.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 @click.option("--minutes", type=click.FloatRange(0), help="Stop after this time; --resume goes on.")
 @click.option(

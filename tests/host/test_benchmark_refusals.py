@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks import cpu_paths, gpu_paths, latency_quality, listen, mask_domains, model_hop
+from benchmarks import cpu_paths, gpu_paths, latency_quality, listen, mask_domains, model_hop, network_sizes
 from model import catalogue
 from model.catalogue import CatalogueError
 from model.profiles import PROFILES
@@ -49,6 +49,10 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (cpu_paths, ["--model", "liv"], "unknown model 'liv'"),
         (gpu_paths, [], "No CUDA device can be used here"),
         (mask_domains, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
+        (network_sizes, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
+        (network_sizes, ["--out", "file"], "file: cannot hold results"),
+        (network_sizes, ["--steps", "0"], "--steps: must be a whole number above 0"),
+        (network_sizes, ["--loads"], "run without --loads first"),
     ],
 )
 def test_a_refusal_is_one_line_and_2(benchmark, arguments, said, tmp_path, monkeypatch, capsys) -> None:

@@ -103,12 +103,14 @@ def test_a_terminated_run_keeps_its_checkpoint_and_no_second_one_may_write_there
 
 def test_a_network_of_another_size_is_trained_and_resumed(tmp_path: Path, songs: Path) -> None:
     size = ["--dim", "32", "--depth", "2", "--heads", "2", "--dim-head", "8"]
+    size += ["--past-frames", "16", "--mask-hidden", "4"]
     trained = run(
         "--out", str(tmp_path / "out"), "--songs", str(songs), "--mix", "recorded=1,background=0", *size
     )
     assert trained.exit_code == 0, trained.stderr
     config = read_header(tmp_path / "out" / "model.safetensors")[0]
     assert (config.dim, config.depth, config.heads, config.dim_head) == (32, 2, 2, 8)
+    assert (config.past_frames, config.mask_hidden) == (16, 4)
     assert run("--out", str(tmp_path / "out"), "--resume", "--steps", "3").exit_code == 0
     refused = run("--out", str(tmp_path / "out"), "--resume", "--steps", "4", "--dim", "64")
     assert refused.exit_code == 2
@@ -130,6 +132,7 @@ def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
         (["--dropout", "1.5"], "dropout must be"),
         (["--init", "live", "--dim", "96"], "leave out --dim"),
         (["--dim-head", "15"], "dim_head must be even"),
+        (["--past-frames", "4096"], "past_frames 4096 is more than half of the rotary period"),
         (["--mix", "recorded=1e308,synthetic=1e308"], "too large together"),
         (["--init", "no-such-model"], "no-such-model"),
         (["--resume"], "nothing to resume"),
