@@ -11,8 +11,10 @@ TEST_PACKAGES   := jackd2 sox liblo-tools puredata-core
 demo: $(VENV)/.installed system
 	$(BIN)/stembridge demo --out demo-out
 
+# What only computes shares the cores; what plays to a real clock has them to itself.
 test: $(VENV)/.installed-dev system-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto tests/model
+	$(BIN)/python -m pytest --ignore tests/model
 
 test-slow: $(VENV)/.installed-dev system-test
 	$(BIN)/python -m pytest -m "slow and not gpu"
