@@ -1,8 +1,8 @@
 """Ways to run a causal model's hop on one thread: python -m benchmarks.cpu_paths [--model ID] [--json].
 
-Each gives the same stems within 1e-4 before it is timed, all in one run; the packed and traced step that is
-shipped comes first. A way that does not work here is a line with its reason. `whole context` recomputes the
-frames that a time layer attends to for every hop, as a model without carried state must.
+Each gives the same stems within 1e-4 before it is timed, all in one run; what is shipped comes first. A way
+that does not work here is a line with its reason. `whole context` recomputes the frames that a time layer
+attends to for every hop, as a model without carried state must.
 """
 
 import argparse
@@ -22,9 +22,7 @@ from host.hop_times import in_time, runs_in, summary, timed
 from model.causal import CausalBSRoformer
 from model.causal_state import CausalState
 from model.causal_stream import CausalStream
-from model.config import CausalConfig
-from model.graph import PackedHop, capture_hop
-from model.packed import PackedStep
+from model.graph import capture_hop
 
 Hop = Callable[[Tensor], Tensor]
 GROUP = "causal hop, one thread"
@@ -33,7 +31,7 @@ LONGEST_COMPILE_S = 300
 CHECKED_HOPS = 24
 
 
-def packed_traced(network: CausalBSRoformer) -> Hop:
+def shipped(network: CausalBSRoformer) -> Hop:
     return capture_hop(CausalStream(network))
 
 
@@ -46,57 +44,50 @@ def compiled(network: CausalBSRoformer) -> Hop:
 
 
 class Pure(nn.Module):
-    """The masks of a spectral frame, given as real pairs [channels, bins, 2], and what is carried on.
+    """The masks of a spectral frame, given as real pairs [1, channels, 1, bins, 2], and what is carried on.
 
     Exporters want functions, and translate no complex spectra: those stay outside.
     """
 
-    def __init__(self, step: PackedStep, config: CausalConfig) -> None:
+    def __init__(self, network: CausalBSRoformer) -> None:
         super().__init__()
-        self.step, self.config = step, config
+        self.network = network
 
     def forward(self, pairs: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
-        after = [tensor.clone() for tensor in carried]
-        state = CausalState.of(self.config, tuple(after))
-        x = self.step.features(torch.view_as_complex(pairs))
-        return self.step.masks(self.step.advanced(x, pairs.new_zeros(1, 1, 1, 1), state)[0]), *after
-
-
-class OnnxStep(nn.Module):
-    """Stands in for a PackedStep; it carries a state of its own."""
-
-    def __init__(self, step: PackedStep, stream: CausalStream) -> None:
-        import onnxruntime
-
-        super().__init__()
-        config, file = stream.model.config, BytesIO()
-        carried = [tensor.clone() for tensor in stream.state.tensors]
-        pairs = torch.zeros(config.channels, config.n_fft // 2 + 1, 2)
-        torch.onnx.export(Pure(step, config).eval(), (pairs, *carried), file, dynamo=True, verbose=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            file.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
-        self.names = [each.name for each in self.session.get_inputs()]
-        self.held = [tensor.numpy() for tensor in carried]
-
-    def forward(self, spectrum: Tensor, _state: CausalState) -> Tensor:
-        given = [torch.view_as_real(spectrum).numpy(), *self.held]
-        masks, *self.held = self.session.run(None, dict(zip(self.names, given, strict=True)))
-        return spectrum * torch.from_numpy(masks)
+        network, after = self.network, [tensor.clone() for tensor in carried]
+        state = CausalState.of(network.config, tuple(after))
+        features = network.features(torch.view_as_complex(pairs))
+        features = network.embedded(features, network.config.look_ahead_frames)
+        x, _, contexts = state.step(features, pairs[..., 0], network.rotations)
+        for block, context, cache in zip(network.blocks, contexts, state.caches, strict=True):
+            x = block.advance(x, context, cache)  # type: ignore[operator]
+        return network.masks(x), *after
 
 
 def onnx_runtime(network: CausalBSRoformer) -> Hop:
     try:
-        import onnxruntime  # noqa: F401
+        import onnxruntime
         import onnxscript  # noqa: F401 - the exporter's
     except ImportError as error:
         raise RuntimeError(f"not installed: pip install onnx onnxscript onnxruntime ({error})") from None
-    stream = CausalStream(network)
-    hop = PackedHop(stream).eval()
-    hop.step = OnnxStep(hop.step, stream)
-    return lambda audio: hop(audio, *stream.carried())
+    if network.config.look_ahead_frames:
+        raise RuntimeError("spectra of a look-ahead are complex, which the exporter does not translate")
+    stream, file = CausalStream(network), BytesIO()
+    held = [tensor.clone() for tensor in stream.state.tensors]
+    pairs = torch.zeros(1, network.config.channels, 1, network.config.n_fft // 2 + 1, 2)
+    torch.onnx.export(Pure(network).eval(), (pairs, *held), file, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    names, carried = [each.name for each in session.get_inputs()], [tensor.numpy() for tensor in held]
+
+    def advance(spectrum: Tensor, _state: CausalState) -> Tensor:
+        given = [torch.view_as_real(spectrum).numpy(), *carried]
+        masks, *carried[:] = session.run(None, dict(zip(names, given, strict=True)))
+        return spectrum.unsqueeze(1) * torch.from_numpy(masks)
+
+    network.advance = advance  # type: ignore[method-assign]
+    return stream.process
 
 
 def whole_context(network: CausalBSRoformer) -> Hop:
@@ -120,7 +111,7 @@ def whole_context(network: CausalBSRoformer) -> Hop:
 
 
 WAYS = {
-    "packed and traced (shipped)": packed_traced,
+    "compiled (shipped)": shipped,
     "eager": eager,
     "torch.compile": compiled,
     "ONNX Runtime": onnx_runtime,

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from host.assets import demo_stem_files
 from host.audio_files import read_audio, write_audio
+from host.compiled_cache import cache_is_warm
 from host.errors import guarded
 from host.models import Execution
 from host.options import allowance_option, chain_option, execution_options, json_option, model_option
@@ -25,7 +26,6 @@ from host.progress import bar_with_meters, stderr_console
 from host.registry import Registry
 from host.settings import EngineSettings
 from model.metrics import null_residual_db, si_sdr_or_none
-from streaming.compiled import cache_is_warm
 from streaming.separator import Audio
 
 if TYPE_CHECKING:  # compiled on first import, which should not hold up --help
@@ -149,7 +149,7 @@ def play_and_render(
 def _compile() -> None:
     """Have the audio callback compiled before any clock runs."""
     if not cache_is_warm():
-        stderr_console().print("Compiling the audio callback (once) …")
+        stderr_console().print("Compiling audio callback and model (once) …")
     from host.render import compile_engine
 
     compile_engine()

@@ -110,13 +110,13 @@ def _jack_answers() -> bool:
 
 
 def check_compiled_cache() -> Finding:
-    """Without a cache every start compiles the callback anew."""
+    """Without a cache every start compiles callback and model anew."""
     import numba
 
-    import streaming.compiled  # chooses the folder
+    from host.compiled_cache import cache_is_warm  # chooses the folder
 
     folder = Path(str(numba.config.CACHE_DIR))  # type: ignore[attr-defined]
-    state = "filled" if streaming.compiled.cache_is_warm() else "empty, the first start takes half a minute"
+    state = "filled" if cache_is_warm() else "empty, the first start takes half a minute"
     remedy = "set NUMBA_CACHE_DIR to a folder you may write to"
     return Finding("compiled cache", _can_write(folder), f"{folder}, {state}", remedy)
 

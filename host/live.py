@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from host.app import LiveApp
+from host.compiled_cache import cache_is_warm
 from host.control_process import read_status
 from host.errors import guarded, one_line
 from host.models import Execution
@@ -23,7 +24,6 @@ from host.portaudio import StreamSettings
 from host.presets import PRESETS
 from host.settings import EngineSettings, LiveSettings
 from host.terminal import key_message, keyboard, screen
-from streaming.compiled import cache_is_warm
 from streaming.health import HOPS, LATE_HOPS, MISSING_FRAMES, SEPARATOR, XRUNS
 
 REFRESH_S = 0.06
@@ -115,7 +115,7 @@ def live(**chosen: Any) -> None:
         click.echo(f"Warning: {OPEN_TO_ALL.format(settings.osc_host)}", err=True)
     display = Display(as_json=chosen["as_json"])
     if not cache_is_warm():
-        display.say("Compiling the audio callback for this machine (once; about half a minute) ...")
+        display.say("Compiling audio callback and model for this machine (once; about half a minute) ...")
     app = LiveApp(settings, display.event)
     try:
         app.start()

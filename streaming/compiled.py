@@ -50,10 +50,10 @@ def drop_old_caches(root: Path, keep: int = 4) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def cache_is_warm() -> bool:
-    """Whether the audio callback of this source lies ready; if not, the first use takes half a minute."""
+def is_cached(module: str, function: str) -> bool:
+    """Whether a compiled function lies ready; `module` without its packages."""
     directory = Path(numba.config.CACHE_DIR or "")  # type: ignore[attr-defined]
-    mine = f"callback._stream_callback-*.py{sys.version_info.major}{sys.version_info.minor}.nbi"
+    mine = f"{module}.{function}-*.py{sys.version_info.major}{sys.version_info.minor}.nbi"
     return directory.is_dir() and any(directory.rglob(mine))
 
 

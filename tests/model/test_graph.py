@@ -1,6 +1,7 @@
-"""A captured hop gives what the uncaptured one gives, in place; without a tracer the hop stays as it was."""
+"""A compiled hop gives what the plain one gives, in place; where that cannot be, the hop stays as it was."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -14,6 +15,10 @@ from tests.model.builders import SMALL_LIVE, noise, random_model, small
 
 MONO = dataclasses.replace(SMALL_LIVE, channels=1, stem_names=("vocals", "drums"))
 DIAL = dataclasses.replace(small("studio"), look_aheads=(2, 8))
+UNEVEN = dataclasses.replace(
+    SMALL_LIVE, dim=20, heads=3, dim_head=6, mask_hidden=5, past_frames=19, bands=(1, 3, 7, 25, 100, 300, 589)
+)
+"""Nothing in it fills a tile."""
 
 
 def hops_of(config: CausalConfig, hops: int) -> tuple[torch.Tensor, ...]:
@@ -21,10 +26,11 @@ def hops_of(config: CausalConfig, hops: int) -> tuple[torch.Tensor, ...]:
     return torch.split(audio, config.hop_frames, dim=-1)
 
 
-@pytest.mark.parametrize("config", [*map(small, PROFILES), DIAL, MONO, CausalConfig()])
-def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig) -> None:
+@pytest.mark.parametrize("config", [*map(small, PROFILES), DIAL, MONO, UNEVEN, CausalConfig()])
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig, capacity: int) -> None:
     model = random_model(config)
-    plain, captured = CausalStream(model), CausalStream(model)
+    plain, captured = CausalStream(model), CausalStream(model, capacity)
     process = capture_hop(captured)
     assert process != captured.process
     with torch.inference_mode():
@@ -35,11 +41,8 @@ def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig)
             captured.reset()
 
 
-def test_without_a_tracer_the_hop_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("not supported here")
-
-    monkeypatch.setattr(torch.jit, "trace_module", refuse)
+def test_without_numba_the_hop_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model.compiled_hop", None)
     stream = CausalStream(random_model())
-    with pytest.warns(Compromise, match="torch cannot trace it .not supported here"):
+    with pytest.warns(Compromise, match="three times slower: it cannot be compiled"):
         assert capture_hop(stream) == stream.process

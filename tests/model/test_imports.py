@@ -26,6 +26,9 @@ BLOCKED = (
     "scipy",
     "soundfile",
 )
+COMPILED = {"model.kernels", "model.compiled_hop"}
+"""What needs Numba; where that is missing, `capture_hop` does without them (test_graph)."""
+
 SCRIPT = """
 import importlib, sys
 class Wall:
@@ -40,6 +43,7 @@ for name in {names!r}:
 
 def test_every_module_imports_without_the_other_rooms() -> None:
     names = [module.name for module in pkgutil.walk_packages(model.__path__, "model.")]
+    names = [name for name in names if name not in COMPILED]
     assert {"model.separators", "model.roformer", "model.offline"} <= set(names)
     script = SCRIPT.format(blocked=BLOCKED, names=names)
     root = Path(model.__file__).parents[1]

@@ -9,7 +9,7 @@ import pytest
 
 from streaming import health
 from streaming.callback import ChannelMapError, Engine
-from streaming.compiled import cache_is_warm
+from streaming.compiled import is_cached
 from streaming.latency import buffering_frames
 from streaming.separator import SignatureSeparator
 from streaming.snapshot import RESIDUAL
@@ -215,10 +215,11 @@ def test_the_callback_never_waits_for_a_page_of_memory():
     assert faults < 50  # the dry timeline alone has 345 pages
 
 
-def test_the_cache_is_warm_once_the_callback_lies_in_it(monkeypatch, tmp_path):
-    assert cache_is_warm()  # importing the callback compiled it
+def test_it_is_cached_once_it_lies_in_the_cache(monkeypatch, tmp_path):
+    mine = ("callback", "_stream_callback")
+    assert is_cached(*mine)  # importing the callback compiled it
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "none"))
-    assert not cache_is_warm()
+    assert not is_cached(*mine)
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     (tmp_path / "timeline.timeline_write-100.py311.nbi").touch()
-    assert not cache_is_warm()
+    assert not is_cached(*mine)
