@@ -32,7 +32,10 @@ CHECKED_HOPS = 24
 
 
 def shipped(network: CausalBSRoformer) -> Hop:
-    return capture_hop(CausalStream(network))
+    hop = capture_hop(CausalStream(network))
+    if not hop:
+        raise RuntimeError("not installed: pip install numba")
+    return hop
 
 
 def eager(network: CausalBSRoformer) -> Hop:

@@ -2,7 +2,7 @@
 
 from streaming.compiled import is_cached
 
-PARTS = (("callback", "_stream_callback"), ("kernels", "judge"))
+PARTS = (("callback", "_stream_callback"), ("kernels", "separate"))
 """The audio callback, and the hop of the built-in model: the last function of each to be compiled."""
 
 

@@ -12,21 +12,11 @@ from torch import Tensor
 
 from model.causal_layers import CausalBlock, LayerCache
 from model.causal_stream import CausalStream
-from model.kernels import (
-    add_overlap,
-    analyse,
-    attend_among_bands,
-    attend_in_time,
-    claim,
-    feed_forward,
-    hear,
-    judge,
-    project,
-    remember,
-    separate,
-)
+from model.kernels import add_overlap, advance, analyse, claim, hear, look_back, separate, take_in
 from model.packed import (
+    Block,
     Complexes,
+    Floats,
     Memory,
     bands_of,
     masking_of,
@@ -38,16 +28,16 @@ from model.packed import (
 from model.pages import LargePages
 
 
-class CompiledBlock:
-    """Weights of a `CausalBlock`, and the ring of its time attention."""
-
-    def __init__(self, block: CausalBlock, cache: LayerCache, pages: LargePages) -> None:
-        self.in_time = pages.copies(projection_of(block.time_attention))
-        self.time_feed_forward = pages.copies(widening_of(block.time_feed_forward))
-        self.among_bands = pages.copies(projection_of(block.band_attention))
-        self.band_rotations = pages.copy(rows_of(block.band_attention.rotations))
-        self.band_feed_forward = pages.copies(widening_of(block.band_feed_forward))
-        self.keys, self.values = cache.keys.numpy(), cache.values.numpy()
+def packed_block(block: CausalBlock, cache: LayerCache, pages: LargePages) -> Block:
+    return Block(
+        in_time=pages.copies(projection_of(block.time_attention)),
+        time_feed_forward=pages.copies(widening_of(block.time_feed_forward)),
+        among_bands=pages.copies(projection_of(block.band_attention)),
+        band_rotations=pages.copy(rows_of(block.band_attention.rotations)),
+        band_feed_forward=pages.copies(widening_of(block.band_feed_forward)),
+        keys=cache.keys.numpy(),
+        values=cache.values.numpy(),
+    )
 
 
 class CompiledHop:
@@ -67,7 +57,7 @@ class CompiledHop:
         offset = network.embedded(torch.zeros(config.dim), config.look_ahead_frames)
         self.bands = pages.copies(bands_of(network.features, offset))
         self.blocks = [
-            CompiledBlock(block, cache, pages)  # type: ignore[arg-type]
+            packed_block(block, cache, pages)  # type: ignore[arg-type]
             for block, cache in zip(network.blocks, state.caches, strict=True)
         ]
         self.masking = pages.copies(masking_of(network.masks))
@@ -91,53 +81,58 @@ class CompiledHop:
         widest = channels * max(config.bands) + 4
         self.heard, self.hidden = map(pages.zeros, ((widest,), (config.stems * config.mask_hidden,)))
         self.masks, self.sums = map(pages.zeros, ((config.stems, channels, bins), (channels * bins,)))
-        self.segment = torch.from_numpy(pages.zeros((channels, config.n_fft)))
-        self.newest, self.asked, self.stems = (
-            torch.from_numpy(pages.zeros((*rows, bins), np.complex64))
-            for rows in ((channels,), (channels,), (config.stems, channels))
-        )
-        self.segments = torch.from_numpy(pages.zeros((config.stems, channels, config.n_fft)))
+        self.segment = pages.zeros((channels, config.n_fft))
+        self.newest, self.asked = (pages.zeros((channels, bins), np.complex64) for _ in range(2))
+        self.stems = pages.zeros((config.stems, channels, bins), np.complex64)
+        self.segments = pages.zeros((config.stems, channels, config.n_fft))
 
-    @torch.no_grad()
     def __call__(self, audio: Tensor) -> Tensor:
         config = self.config
-        analyse(self.history, audio.contiguous().numpy(), self.analysis, self.segment.numpy())
-        torch.fft.rfft(self.segment, out=self.newest)
-        spectrum = self._through_blocks(self.newest.numpy())
-        judge(self.x, self.bands, self.masking, self.scratch.normed, self.hidden, self.masks, self.sums)
-        separate(self.masks, spectrum.view(np.float32), self.stems.numpy().view(np.float32))
-        torch.fft.irfft(self.stems, n=config.n_fft, out=self.segments)
         stems = torch.empty(config.stems, config.channels, config.hop_frames)
-        add_overlap(self.segments.numpy(), self.synthesis, self.tail, stems.numpy())
+        self.run(audio.contiguous().numpy(), stems.numpy())
         return stems
 
-    def _through_blocks(self, spectrum: Complexes) -> Complexes:
-        """Features of a spectrum [channels, bins] into `x` and through all layers; their frame's spectrum."""
+    def run(self, mixture: Floats, stems_out: Floats) -> None:
+        """The same on arrays: writes `stems_out`."""
+        analyse(self.history, mixture, self.analysis, self.segment)
+        np.fft.rfft(self.segment, out=self.newest)  # which keeps its plans, as torch does not
+        spectrum = self._through_blocks()
+        separate(
+            self.x,
+            self.bands,
+            self.masking,
+            self.scratch.normed,
+            self.hidden,
+            self.masks,
+            self.sums,
+            spectrum.view(np.float32),
+            self.stems.view(np.float32),
+        )
+        np.fft.irfft(self.stems, n=self.config.n_fft, out=self.segments)
+        add_overlap(self.segments, self.synthesis, self.tail, stems_out)
+
+    def _through_blocks(self) -> Complexes:
+        """Features of the newest spectrum into `x` and through all layers; their frame's spectrum."""
         config, scratch, x, ahead = self.config, self.scratch, self.x, self.config.look_ahead_frames
-        hear(spectrum, self.bands, self.power, self.heard, x)
+        hear(self.newest, self.bands, self.power, self.heard, x)
         number = claim(self.memory, config.past_frames, ahead, self.first_bias, self.later_bias)
         slot = number % self.memory.slot_positions.size
-        turns = [self.rotations[(number - late) % config.rotary_period] for late in (0, ahead)]
-        bias = self.first_bias
-        for block in self.blocks:
-            project(x, block.in_time, scratch)
-            remember(turns[0], block.keys, block.values, slot, scratch)
-            if ahead and block is self.blocks[0]:
-                spectrum, turns[0] = self._delayed(spectrum, number), turns[1]
-                project(x, block.in_time, scratch)
-            attend_in_time(x, block.in_time, turns[1], block.keys, block.values, bias, scratch)
-            feed_forward(x, block.time_feed_forward, scratch)
-            attend_among_bands(x, block.among_bands, block.band_rotations, scratch)
-            feed_forward(x, block.band_feed_forward, scratch)
-            bias = self.later_bias
+        turn = self.rotations[(number - ahead) % config.rotary_period]
+        spectrum, blocks = self.newest, self.blocks
+        if ahead:
+            take_in(x, blocks[0], self.rotations[number % config.rotary_period], slot, scratch)
+            spectrum = self._delayed(number)
+            look_back(x, blocks[0], turn, self.first_bias, scratch)
+            blocks = blocks[1:]
+        for block in blocks:
+            advance(x, block, turn, slot, self.later_bias, scratch)
         return spectrum
 
-    def _delayed(self, spectrum: Complexes, number: int) -> Complexes:
-        """Keep `x` and the spectrum of a frame; `x` becomes what it was a look-ahead ago, and so does what is
+    def _delayed(self, number: int) -> Complexes:
+        """Keep `x` and the newest spectrum; `x` becomes what it was a look-ahead ago, and so does what is
         returned."""
         features, spectra = self.delays
         new, old = (at % len(features) for at in (number, number - self.config.look_ahead_frames))
-        asked: Complexes = self.asked.numpy()
-        features[new], spectra[:, new] = self.x, spectrum
-        self.x[:], asked[:] = features[old], spectra[:, old]
-        return asked
+        features[new], spectra[:, new] = self.x, self.newest
+        self.x[:], self.asked[:] = features[old], spectra[:, old]
+        return self.asked

@@ -22,6 +22,7 @@ from model.causal_layers import BandFeatures
 from model.packed import (
     TILE_COLUMNS,
     Bands,
+    Block,
     Complexes,
     Floats,
     MaskWeights,
@@ -378,6 +379,36 @@ def feed_forward(x: Floats, layer: Widening, scratch: Scratch) -> None:
 
 
 @kernel
+def take_in(x: Floats, block: Block, rotation: Floats, slot: int, scratch: Scratch) -> None:
+    """Project x and put its key and value into their place of the ring."""
+    project(x, block.in_time, scratch)
+    remember(rotation, block.keys, block.values, slot, scratch)
+
+
+@kernel
+def work_on(x: Floats, block: Block, rotation: Floats, bias: Floats, scratch: Scratch) -> None:
+    """What a `CausalBlock` adds to x, whose projections are in `scratch`."""
+    attend_in_time(x, block.in_time, rotation, block.keys, block.values, bias, scratch)
+    feed_forward(x, block.time_feed_forward, scratch)
+    attend_among_bands(x, block.among_bands, block.band_rotations, scratch)
+    feed_forward(x, block.band_feed_forward, scratch)
+
+
+@kernel
+def advance(x: Floats, block: Block, rotation: Floats, slot: int, bias: Floats, scratch: Scratch) -> None:
+    """`CausalBlock.advance`, where what is asked for is what is heard."""
+    take_in(x, block, rotation, slot, scratch)
+    work_on(x, block, rotation, bias, scratch)
+
+
+@kernel
+def look_back(x: Floats, block: Block, rotation: Floats, bias: Floats, scratch: Scratch) -> None:
+    """The rest of `CausalBlock.advance` for x of an earlier frame, where a later one was taken in."""
+    project(x, block.in_time, scratch)
+    work_on(x, block, rotation, bias, scratch)
+
+
+@kernel
 def analyse(history: Floats, audio: Floats, window: Floats, segment: Floats) -> None:
     """The newest n_fft frames [channels, n_fft] as mid and side under the window; history moves on.
 
@@ -502,10 +533,10 @@ def share_out(logits: Floats, sums: Floats) -> None:
 
 @kernel
 def judge(
-    x: Floats, bands: Bands, layer: MaskWeights, normed: Floats, hidden: Floats, masks: Floats, sums: Floats
+    x: Floats, bands: Bands, layer: MaskWeights, normed: Floats, hidden: Floats, logits: Floats
 ) -> None:
-    """Masks [stems, channels, bins] of features x: `StemMasks`; `sums` [channels * bins] is room."""
-    stems, channels, bins = masks.shape
+    """What the masks are a softmax of."""
+    stems, channels, _bins = logits.shape
     size = len(hidden) // stems
     normalise(x, normed)
     start = 0
@@ -518,16 +549,31 @@ def judge(
             of_stem = hidden[stem * size : (stem + 1) * size]
             for channel in range(channels):
                 end = start + size * width
-                row = masks[stem, channel, first : first + width]
+                row = logits[stem, channel, first : first + width]
                 row[:] = layer.output_bias[stem, channel, first : first + width]
                 add_row_product(of_stem, layer.outputs[start:end].reshape((size, width)), row)
                 start = end
-    share_out(masks.reshape((stems, channels * bins)), sums)
 
 
 @kernel
-def separate(masks: Floats, spectrum: Floats, stems_out: Floats) -> None:
-    """Stems [stems, channels, 2 bins] of a spectrum [channels, 2 bins], real and imaginary parts in turn."""
+def separate(
+    x: Floats,
+    bands: Bands,
+    layer: MaskWeights,
+    normed: Floats,
+    hidden: Floats,
+    masks: Floats,
+    sums: Floats,
+    spectrum: Floats,
+    stems_out: Floats,
+) -> None:
+    """Stems [stems, channels, 2 bins] of a spectrum [channels, 2 bins], as real and imaginary parts in turn.
+
+    `masks` [stems, channels, bins] become those of features x: `StemMasks`. `normed`, `hidden` and `sums`
+    [channels * bins] are room.
+    """
+    judge(x, bands, layer, normed, hidden, masks)
+    share_out(masks.reshape((len(masks), sums.size)), sums)
     for stem in range(len(masks)):
         for channel in range(len(spectrum)):
             mask, mixture, out = masks[stem, channel], spectrum[channel], stems_out[stem, channel]

@@ -1,6 +1,7 @@
 """The work of one hop, from the host's memory to the host's memory, on buffers that never move."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,13 +42,15 @@ class LiveHop:
             torch.zeros(streams, *shape, pin_memory=device.type == "cuda").squeeze(0)
             for shape in (mixture_shape, stems_shape)
         )
+        self._arrays = self._mixture.numpy(), self._stems.numpy()
+        self._work: Callable[[], None] = self._work_on_tensors
         self._run: Callable[[], None] = self.run_eagerly
 
     @property
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
-    def _work(self) -> None:
+    def _work_on_tensors(self) -> None:
         mixture = self._mixture.to(self.device, non_blocking=True)
         self._stems.copy_(self.process(mixture), non_blocking=True)
 
@@ -61,6 +64,10 @@ class LiveHop:
         """Raises ValueError where there is no such stream; None means all."""
         if stream is not None and not 0 <= stream < self._streams:
             raise ValueError(f"stream {stream}: this separator has streams 0 to {self._streams - 1}")
+
+    def work_on_arrays(self, run: Callable[[NDArray[np.float32], NDArray[np.float32]], None]) -> None:
+        """From now on `run`, on a CPU, writes the stems of a mixture in place of `process`."""
+        self._work = self._run = partial(run, *self._arrays)
 
     def wait(self) -> None:
         """Until a GPU has done all it was asked for: work outside of a graph runs beside it."""
@@ -94,10 +101,11 @@ class LiveHop:
         """Raises ValueError for other shapes or types, DeviceError where the GPU was lost."""
         _require_like("mixture", mixture, self._mixture)
         _require_like("stems_out", stems_out, self._stems)
-        self._mixture.numpy()[...] = mixture
+        own_mixture, own_stems = self._arrays
+        own_mixture[...] = mixture
         with device_errors(self.device):
             self._run()
-        stems_out[...] = self._stems.numpy()
+        stems_out[...] = own_stems
 
 
 def checked_streams(streams: int) -> int:

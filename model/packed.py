@@ -47,6 +47,19 @@ class Widening(NamedTuple):
     narrow: Floats
 
 
+class Block(NamedTuple):
+    """Weights of a `CausalBlock`, rotations of its bands [bands, dim_head / 2, 2], and the ring of its time
+    attention as in `LayerCache`."""
+
+    in_time: Projection
+    time_feed_forward: Widening
+    among_bands: Projection
+    band_rotations: Floats
+    band_feed_forward: Widening
+    keys: Floats
+    values: Floats
+
+
 class Bands(NamedTuple):
     """Where each band lies, its first bin and how many, and what its input is weighed with.
 

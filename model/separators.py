@@ -56,7 +56,8 @@ class CausalSeparator:
         torch.set_num_threads(1)
         settle_arithmetic()
         with device_errors(self.device):
-            self._hop.process = capture_hop(self._stream)
+            if compiled := capture_hop(self._stream):
+                self._hop.work_on_arrays(compiled.run)
             for _ in range(WARM_UP_HOPS):
                 self._hop.run_eagerly()
             if self._graphs:

@@ -32,7 +32,7 @@ def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig,
     model = random_model(config)
     plain, captured = CausalStream(model), CausalStream(model, capacity)
     process = capture_hop(captured)
-    assert process != captured.process
+    assert process
     with torch.inference_mode():
         for _ in range(2):
             for audio in hops_of(config, config.past_frames + 20):
@@ -45,4 +45,4 @@ def test_without_numba_the_hop_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "model.compiled_hop", None)
     stream = CausalStream(random_model())
     with pytest.warns(Compromise, match="three times slower: it cannot be compiled"):
-        assert capture_hop(stream) == stream.process
+        assert capture_hop(stream) is None
