@@ -47,21 +47,19 @@ def compiled(network: CausalBSRoformer) -> Hop:
 
 
 class Pure(nn.Module):
-    """The masks of a spectral frame, given as real pairs [1, channels, 1, bins, 2], and what is carried on.
+    """The masks of a spectral frame with features [1, 1, bands, dim], and what is carried on.
 
-    Exporters want functions, and translate no complex spectra: those stay outside.
+    Exporters want functions, and translate no complex spectra: features are made of those outside.
     """
 
     def __init__(self, network: CausalBSRoformer) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pairs: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         network, after = self.network, [tensor.clone() for tensor in carried]
         state = CausalState.of(network.config, tuple(after))
-        features = network.features(torch.view_as_complex(pairs))
-        features = network.embedded(features, network.config.look_ahead_frames)
-        x, _, contexts = state.step(features, pairs[..., 0], network.rotations)
+        x, _, contexts = state.step(features, features.new_zeros(1, 1, 1, 1), network.rotations)
         for block, context, cache in zip(network.blocks, contexts, state.caches, strict=True):
             x = block.advance(x, context, cache)  # type: ignore[operator]
         return network.masks(x), *after
@@ -74,18 +72,18 @@ def onnx_runtime(network: CausalBSRoformer) -> Hop:
     except ImportError as error:
         raise RuntimeError(f"not installed: pip install onnx onnxscript onnxruntime ({error})") from None
     if network.config.look_ahead_frames:
-        raise RuntimeError("spectra of a look-ahead are complex, which the exporter does not translate")
+        raise RuntimeError("a look-ahead delays complex spectra, which the exporter does not translate")
     stream, file = CausalStream(network), BytesIO()
     held = [tensor.clone() for tensor in stream.state.tensors]
-    pairs = torch.zeros(1, network.config.channels, 1, network.config.n_fft // 2 + 1, 2)
-    torch.onnx.export(Pure(network).eval(), (pairs, *held), file, dynamo=True, verbose=False)
+    features = torch.zeros(1, 1, len(network.config.bands), network.config.dim)
+    torch.onnx.export(Pure(network).eval(), (features, *held), file, dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     names, carried = [each.name for each in session.get_inputs()], [tensor.numpy() for tensor in held]
 
     def advance(spectrum: Tensor, _state: CausalState) -> Tensor:
-        given = [torch.view_as_real(spectrum).numpy(), *carried]
+        given = [network.embedded(network.features(spectrum), 0).numpy(), *carried]
         masks, *carried[:] = session.run(None, dict(zip(names, given, strict=True)))
         return spectrum.unsqueeze(1) * torch.from_numpy(masks)
 

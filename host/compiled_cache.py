@@ -7,5 +7,5 @@ PARTS = (("callback", "_stream_callback"), ("kernels", "separate"))
 
 
 def cache_is_warm() -> bool:
-    """Whether all of it lies ready; if not, the first use takes half a minute."""
+    """Whether all of it lies ready; if not, the first use takes up to a minute."""
     return all(is_cached(*part) for part in PARTS)

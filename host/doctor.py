@@ -116,7 +116,7 @@ def check_compiled_cache() -> Finding:
     from host.compiled_cache import cache_is_warm  # chooses the folder
 
     folder = Path(str(numba.config.CACHE_DIR))  # type: ignore[attr-defined]
-    state = "filled" if cache_is_warm() else "empty, the first start takes half a minute"
+    state = "filled" if cache_is_warm() else "empty, the first start takes up to a minute"
     remedy = "set NUMBA_CACHE_DIR to a folder you may write to"
     return Finding("compiled cache", _can_write(folder), f"{folder}, {state}", remedy)
 

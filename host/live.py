@@ -115,7 +115,7 @@ def live(**chosen: Any) -> None:
         click.echo(f"Warning: {OPEN_TO_ALL.format(settings.osc_host)}", err=True)
     display = Display(as_json=chosen["as_json"])
     if not cache_is_warm():
-        display.say("Compiling audio callback and model for this machine (once; about half a minute) ...")
+        display.say("Compiling audio callback and model for this machine (once; up to a minute) ...")
     app = LiveApp(settings, display.event)
     try:
         app.start()

@@ -41,6 +41,20 @@ def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig,
             captured.reset()
 
 
+@pytest.mark.parametrize("kind", ["keys", "values"])
+def test_what_is_no_number_in_the_past_is_heard(kind: str) -> None:
+    """So that the separator's process sees that its state is spoilt, and resets it."""
+    stream = CausalStream(random_model())
+    process = capture_hop(stream)
+    hops = hops_of(SMALL_LIVE, 3)
+    assert torch.isfinite(process(hops[0])).all()
+    getattr(stream.state.caches[0], kind)[3] = torch.nan
+    process(hops[1])
+    assert not torch.isfinite(process(hops[2])).all()
+    stream.reset()
+    assert torch.isfinite(process(hops[0])).all()
+
+
 def test_without_numba_the_hop_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model.compiled_hop", None)
     stream = CausalStream(random_model())
