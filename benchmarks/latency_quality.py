@@ -29,7 +29,7 @@ from benchmarks.model_hop import causal
 from host.errors import UserError, guarded
 from host.hop_times import hop_step, runs_in, summary, time_hops, timed
 from host.machine import processor
-from host.outputs import results_folder, write_picture, write_text
+from host.outputs import results_folder, write_findings
 from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.config import WHOLE_SIGNAL
@@ -220,9 +220,7 @@ def tell(line: str) -> None:
 
 def write(found: dict[str, Any], out: Path) -> None:
     """The three files, each whole or as it was. Errors: OutputError."""
-    write_text(out / "latency_quality.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_text(out / "latency_quality.md", as_markdown(found))
-    write_picture(out / "latency_quality.png", picture(found))
+    write_findings(out / "latency_quality", found, as_markdown(found), picture(found))
 
 
 def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:

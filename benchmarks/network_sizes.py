@@ -27,7 +27,7 @@ from benchmarks.network_sizes_pages import as_markdown, picture
 from host.errors import UserError, guarded
 from host.hop_times import time_hops
 from host.machine import processor
-from host.outputs import results_folder, write_picture, write_text
+from host.outputs import results_folder, write_findings
 from host.progress import stderr_console
 from model.bands import BS_BANDS
 from model.causal import CausalBSRoformer
@@ -153,9 +153,7 @@ def before(out: Path) -> dict[str, Any]:
 
 def write(found: dict[str, Any], out: Path) -> None:
     """The three files, each whole or as it was. Errors: OutputError."""
-    write_text(out / FILE, json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_text(out / "network_sizes.md", as_markdown(found))
-    write_picture(out / "network_sizes.png", picture(found))
+    write_findings(out / "network_sizes", found, as_markdown(found), picture(found))
 
 
 def hop_times() -> dict[str, float]:

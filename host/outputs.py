@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from host.errors import UserError, one_line
 from model.files import write_whole
@@ -60,6 +61,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from None
+
+
+def write_findings(stem: Path, found: dict[str, Any], table: str, figure: Figure) -> None:
+    """STEM.json, .md and .png of what was found, as `write_text` each."""
+    write_text(stem.with_suffix(".json"), json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_text(stem.with_suffix(".md"), table)
+    write_picture(stem.with_suffix(".png"), figure)
 
 
 def write_picture(path: Path, figure: Figure) -> None:

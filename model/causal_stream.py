@@ -6,10 +6,12 @@ from torch import Tensor
 from model.causal import CausalBSRoformer
 from model.causal_state import zero_rows
 
+LOUDEST = 8.0
+
 
 def sanitised(audio: Tensor) -> Tensor:
-    """A copy in which non-finite samples are 0 and the rest is clamped to +-8."""
-    return torch.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-8, 8)
+    """A copy in which non-finite samples are 0 and the rest is clamped to +-LOUDEST."""
+    return torch.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-LOUDEST, LOUDEST)
 
 
 class CausalStream:

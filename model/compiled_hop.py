@@ -74,7 +74,7 @@ class CompiledHop:
     def _make_room(self, pages: LargePages) -> None:
         config, ring, channels = self.config, self.memory.slot_positions.shape, self.config.channels
         bins = config.n_fft // 2 + 1
-        self.scratch = pages.copies(scratch_for(config, self.blocks[0].in_time.bias.size, ring[0]))
+        self.scratch = scratch_for(config, self.blocks[0].in_time.bias.size, ring[0], pages.zeros)
         self.x, self.first_bias, self.later_bias = map(
             pages.zeros, ((len(config.bands), config.dim), ring, ring)
         )

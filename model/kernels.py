@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from model.causal_layers import BandFeatures
+from model.causal_stream import LOUDEST
 from model.packed import (
     TILE_COLUMNS,
     Bands,
@@ -39,7 +40,6 @@ TILE_ROWS, LANES = 4, 8
 NORM_EPSILON = np.float32(1e-5)
 """That of torch's layer norm."""
 
-LOUDEST = np.float32(8.0)
 FLOOR = np.float32(BandFeatures.FLOOR)
 HIDDEN = np.float32(-1e30)
 """Added to the score of what may not be seen: nothing is left of it beside any other."""
@@ -54,6 +54,7 @@ _LEVEL_OFFSET, _LEVEL_SCALE = np.float32(5), np.float32(1 / 3)
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # of few bits, so that a product with a whole number is exact
 _LN2_LOW = np.float32(0.6931471805599453 - 0.693359375)
+_LOUDEST = np.float32(LOUDEST)
 _LEAST, _MOST = np.float32(-87.0), np.float32(87.0)
 _BIAS, _ABOVE_BIAS = np.int32(127), np.float32(127.5)
 _F2, _F3, _F4, _F5, _F6, _F7 = (np.float32(1 / x) for x in (2, 6, 24, 120, 720, 5040))
@@ -422,7 +423,7 @@ def analyse(history: Floats, audio: Floats, window: Floats, segment: Floats) -> 
         for i in range(hop):
             sample = audio[channel, i]
             sample = sample if np.isfinite(sample) else _ZERO
-            segment[channel, kept + i] = min(max(sample, -LOUDEST), LOUDEST)
+            segment[channel, kept + i] = min(max(sample, -_LOUDEST), _LOUDEST)
         for i in range(kept):
             history[channel, i] = segment[channel, hop + i]
     if channels == 2:

@@ -7,6 +7,7 @@ product. All are copies: later training is not seen. Threads: any.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -171,22 +172,18 @@ def masking_of(layer: StemMasks) -> MaskWeights:
     return MaskWeights(*map(rows_of, parts))
 
 
-def room(*shape: int) -> Floats:
-    return np.zeros(shape, dtype=np.float32)
-
-
-def scratch_for(config: CausalConfig, columns: int, ring: int) -> Scratch:
-    """For layers whose projections have so many columns."""
+def scratch_for(config: CausalConfig, columns: int, ring: int, zeros: Callable[..., Floats]) -> Scratch:
+    """For layers whose projections have so many columns, of what `zeros` makes of a shape."""
     bands, heads, dim_head = len(config.bands), config.heads, config.dim_head
     whole = -(-bands // TILE_COLUMNS) * TILE_COLUMNS
     return Scratch(
-        normed=room(bands, config.dim),
-        parts=room(bands, columns),
-        wide=room(bands, config.dim * config.expansion),
-        key=room(dim_head, whole),
-        value=room(bands, dim_head),
-        query=room(bands, heads, dim_head),
-        attended=room(bands, heads, dim_head),
-        time_scores=room(heads, ring),
-        band_scores=room(bands * heads, whole),
+        normed=zeros((bands, config.dim)),
+        parts=zeros((bands, columns)),
+        wide=zeros((bands, config.dim * config.expansion)),
+        key=zeros((dim_head, whole)),
+        value=zeros((bands, dim_head)),
+        query=zeros((bands, heads, dim_head)),
+        attended=zeros((bands, heads, dim_head)),
+        time_scores=zeros((heads, ring)),
+        band_scores=zeros((bands * heads, whole)),
     )
