@@ -55,10 +55,11 @@ def hop_step(separator: Separator, level: float = 0.1) -> Step:
     contribution_frames = hop_frames + fade_frames(separator)
     stems = np.empty((*rows, len(separator.stem_names), CHANNELS, contribution_frames), dtype=np.float32)
     shape = (*rows, CHANNELS, window_frames)
+    starts = range(0, DIFFERENT_HOPS * hop_frames, hop_frames)
+    windows = [np.broadcast_to(noise[:, start : start + window_frames], shape) for start in starts]
 
     def step(run: int) -> None:
-        start = run % DIFFERENT_HOPS * hop_frames
-        separator.separate(np.broadcast_to(noise[:, start : start + window_frames], shape), stems)
+        separator.separate(windows[run % DIFFERENT_HOPS], stems)
 
     return step
 
