@@ -1,10 +1,11 @@
 """Which shape of the causal network learns most for its load: python -m benchmarks.network_sizes --audio LIB.
 
-Every shape starts fresh and hears the same items in the same order, at a constant learning rate; what is
-compared is the loss of the averaged weights on the same validation items. A run goes on where the one before
-it in `--out` ended, so `--steps 300` after `--steps 200` trains for 100. Start it with torchrun to share
-every batch among processes: `torchrun --nproc-per-node 2 -m benchmarks.network_sizes ...`. `--loads` then
-times a hop of every shape, in turn with that of the first, on a quiet machine, and trains nothing.
+Every shape starts from the weights of `live` as it ships, cut or grown (fresh ones take thousands of steps to
+differ), and hears the same items in the same order, at a learning rate that falls up to the last step.
+What is compared is the loss of the averaged weights on the same validation items. A run goes on where the one
+before it in `--out` ended, so `--steps 300` after `--steps 200` trains for 100. Start it with torchrun to
+share every batch among processes: `torchrun --nproc-per-node 2 -m benchmarks.network_sizes ...`. `--loads`
+then times a hop of every shape, in turn with that of the first, on a quiet machine, and trains nothing.
 Written into `--out`: network_sizes.json, .md and .png, and a folder with a checkpoint for every shape.
 """
 
@@ -24,13 +25,15 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.network_sizes_pages import as_markdown, picture
+from benchmarks.resized import resized
 from host.errors import UserError, guarded
 from host.hop_times import time_hops
 from host.machine import processor
 from host.outputs import results_folder, write_findings
 from host.progress import stderr_console
-from model.bands import BS_BANDS
+from model.catalogue import BUILTIN
 from model.causal import CausalBSRoformer
+from model.checkpoint import load_model
 from model.config import CausalConfig
 from model.separators import CausalSeparator
 from model.training.arguments import OneLineParser, count
@@ -43,23 +46,19 @@ from model.training.state import TrainingState, load_state, new_state, save_stat
 from model.training.step import batch_loss, train_step
 
 SHIPPED = CausalConfig()
-COARSE_BANDS = (4,) * 6 + (8,) * 5 + (24,) * 4 + (64,) * 3 + (192,) * 2 + (289,)
 SHAPES: dict[str, CausalConfig] = {
     "as it ships": SHIPPED,
-    "the same, other first weights": SHIPPED,
-    "wider, shallower: 96 x 2": replace(SHIPPED, dim=96, depth=2),
-    "narrower, deeper: 48 x 5": replace(SHIPPED, dim=48, depth=5),
-    "larger: 96 x 3": replace(SHIPPED, dim=96),
-    "half the past: 64": replace(SHIPPED, past_frames=64),
+    "three quarters of the past: 96": replace(SHIPPED, past_frames=96),
     "twice the past: 256": replace(SHIPPED, past_frames=256),
-    "62 bands": replace(SHIPPED, bands=BS_BANDS),
-    "21 bands": replace(SHIPPED, bands=COARSE_BANDS),
+    "a block less: 2": replace(SHIPPED, depth=2),
+    "a block more: 4": replace(SHIPPED, depth=4),
+    "half the feed-forwards: 2": replace(SHIPPED, expansion=2),
     "half the mask layer: 16": replace(SHIPPED, mask_hidden=16),
     "twice the mask layer: 64": replace(SHIPPED, mask_hidden=64),
+    "wider: 96": replace(SHIPPED, dim=96),
 }
-RECIPE = Recipe(batch=2, learning_rate=1.5e-3, decay_steps=10**9)
-"""Constant, so that a run can go on; the average of the weights stands in for a rate that falls."""
-VALIDATION_ITEMS = 32
+RECIPE = Recipe(batch=2, learning_rate=7e-4)
+VALIDATION_ITEMS = 64
 TIMED_ROUNDS, TIMED_HOPS = 5, 200
 FILE = "network_sizes.json"
 
@@ -78,13 +77,23 @@ class Contestant:
         return {"name": self.name, "parameters": parameters, "losses": self.losses}
 
 
+def starting(settings: TrainSettings) -> TrainingState:
+    """What ships, cut or grown."""
+    state = new_state(settings)
+    trained, _ = load_model(BUILTIN)
+    assert isinstance(trained, CausalBSRoformer)
+    weights = resized(trained, settings.config).state_dict()
+    for model in (state.model, state.ema):
+        model.load_state_dict(weights)
+    return state
+
+
 def contestants(base: TrainSettings, earlier: dict[str, Any]) -> list[Contestant]:
-    """All shapes, fresh or as the run before left them. Errors: TrainingError."""
+    """All shapes, at their start or as the run before left them. Errors: TrainingError."""
     found, known = [], {facts["name"]: facts["losses"] for facts in earlier["shapes"]}
     for number, (name, config) in enumerate(SHAPES.items()):
-        seed = base.seed + list(SHAPES.values())[:number].count(config)
-        settings = replace(base, out_dir=base.out_dir / f"shape{number}", config=config, seed=seed)
-        state = (load_state if settings.checkpoint_path.exists() else new_state)(settings)
+        settings = replace(base, out_dir=base.out_dir / f"shape{number}", config=config)
+        state = (load_state if settings.checkpoint_path.exists() else starting)(settings)
         losses = {step: loss for step, loss in known.get(name, {}).items() if int(step) <= state.step}
         found.append(Contestant(name, settings, state, losses))
     return found
@@ -101,6 +110,8 @@ def compete(base: TrainSettings, validate_every: int, earlier: dict[str, Any], r
     accepted(stream.sources, base.bad_data)
     first, last = min(shape.state.step for shape in shapes), base.recipe.steps
     held = validation_batches(base, ranks)
+    if first == 0:
+        judge(shapes, held, ranks)
     size = base.recipe.batch
     indices = (ranks.share(range(step * size, (step + 1) * size)) for step in range(first, last))
     with (
@@ -113,8 +124,7 @@ def compete(base: TrainSettings, validate_every: int, earlier: dict[str, Any], r
                 train_step(shape.state, batch, shape.settings, ranks)
             if (step + 1) % validate_every and step + 1 < last:
                 continue
-            for shape in shapes:
-                shape.losses[str(shape.state.step)] = validation_loss(shape, held, ranks)
+            judge(shapes, held, ranks)
             if ranks.leads:
                 keep(shapes, base.out_dir)
 
@@ -123,6 +133,11 @@ def validation_batches(base: TrainSettings, ranks: Ranks) -> list[Batch]:
     """This process's part of the items that all shapes are judged by."""
     mine = (range(index, index + 1) for index in ranks.share(range(VALIDATION_ITEMS)))
     return list(batches(partial(validation_stream, base), mine, base.item_frames))
+
+
+def judge(shapes: Sequence[Contestant], held: Sequence[Batch], ranks: Ranks) -> None:
+    for shape in shapes:
+        shape.losses[str(shape.state.step)] = validation_loss(shape, held, ranks)
 
 
 @torch.no_grad()
