@@ -1,9 +1,11 @@
 """The project's own causal band-split RoFormer: a whole-signal forward and the same frame by frame."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
-from model.causal_layers import BandFeatures, CausalBlock, StemMasks, periodic_rotary
+from model.causal_layers import BandFeatures, CausalBlock, GroupedLinear, StemMasks, periodic_rotary
 from model.causal_state import CausalState
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError
 from model.layers import ALL
@@ -37,6 +39,21 @@ class CausalBSRoformer(nn.Module):
         other = CausalBSRoformer(config)
         other.load_state_dict(self.state_dict())
         return other.eval()
+
+    @property
+    def band_weights(self) -> list[str]:
+        """Names of the weights that bands have their own of: most of all, and each used once a hop."""
+        modules = self.named_modules()
+        return [f"{name}.weight" for name, module in modules if isinstance(module, GroupedLinear)]
+
+    @torch.no_grad()
+    def round_band_weights(self) -> Self:
+        """Round `band_weights` to bfloat16, in place: a live hop on a CPU waits for them longer than it works
+        with them, and then has half as much to read."""
+        for name in self.band_weights:
+            weight = self.get_parameter(name)
+            weight.copy_(weight.bfloat16())
+        return self
 
     @property
     def causal_stft(self) -> CausalSTFT:

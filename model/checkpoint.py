@@ -29,10 +29,20 @@ def save_checkpoint(path: Path, model: Network, card: ModelCard) -> None:
     """
     try:
         with whole(path) as part:
-            save_file(_apart(model.state_dict()), part, header_metadata(model.config, card))
+            save_file(_stored(model), part, header_metadata(model.config, card))
             part.chmod(0o644)  # whoever writes it, others play it
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {path} ({error}); is there room on the disk?") from None
+
+
+def _stored(model: Network) -> dict[str, Tensor]:
+    """As little as holds the weights exactly: a causal network's rounded ones take half."""
+    state = _apart(model.state_dict())
+    for name in model.band_weights if isinstance(model, CausalBSRoformer) else ():
+        half = state[name].bfloat16()
+        if torch.equal(half.float(), state[name]):
+            state[name] = half
+    return state
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,9 @@ from model.packed import (
     Floats,
     MaskWeights,
     Memory,
+    Network,
     Projection,
+    Reals,
     Scratch,
     Widening,
 )
@@ -148,19 +150,33 @@ def add_product(a: Floats, w: Floats, out: Floats) -> None:
             out[row, column] = total
 
 
+@_intrinsic
+def real(_context: Any, weight: Any) -> Any:
+    """A float32 as it is; of 16 bits the float32 whose upper half they are."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        if weight == types.float32:
+            return arguments[0]
+        word = ir.IntType(32)
+        upper = builder.shl(builder.zext(arguments[0], word), word(16))
+        return builder.bitcast(upper, ir.FloatType())
+
+    return types.float32(weight), generate
+
+
 @kernel
-def add_row_product(a: Floats, w: Floats, out: Floats) -> None:
+def add_row_product(a: Floats, w: Reals, out: Floats) -> None:
     """out [n] += a [k] @ w [k, n]: every weight is used once, and reading them is what it costs."""
     n, fours = out.shape[0], len(w) - len(w) % 4
     for k in range(0, fours, 4):
         a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
         w0, w1, w2, w3 = w[k], w[k + 1], w[k + 2], w[k + 3]
         for i in range(n):
-            out[i] += a0 * w0[i] + a1 * w1[i] + a2 * w2[i] + a3 * w3[i]
+            out[i] += a0 * real(w0[i]) + a1 * real(w1[i]) + a2 * real(w2[i]) + a3 * real(w3[i])
     for k in range(fours, len(w)):
         rest, last = a[k], w[k]
         for i in range(n):
-            out[i] += rest * last[i]
+            out[i] += rest * real(last[i])
 
 
 @_intrinsic
@@ -262,6 +278,15 @@ def add_to_rows(row: Floats, x: Floats) -> None:
         each = x[r]
         for i in range(row.size):
             each[i] += row[i]
+
+
+@kernel
+def scale_rows(row: Floats, x: Floats) -> None:
+    """x [rows, n] *= row [n]."""
+    for r in range(len(x)):
+        each = x[r]
+        for i in range(row.size):
+            each[i] *= row[i]
 
 
 @kernel
@@ -540,6 +565,7 @@ def judge(
     stems, channels, _bins = logits.shape
     size = len(hidden) // stems
     normalise(x, normed)
+    scale_rows(layer.gain, normed)
     start = 0
     for band in range(len(x)):
         first, width = bands.first[band], bands.width[band]
@@ -557,30 +583,14 @@ def judge(
 
 
 @kernel
-def separate(
-    x: Floats,
-    bands: Bands,
-    layer: MaskWeights,
-    normed: Floats,
-    hidden: Floats,
-    masks: Floats,
-    sums: Floats,
-    spectrum: Floats,
-    stems_out: Floats,
-) -> None:
-    """Stems [stems, channels, 2 bins] of a spectrum [channels, 2 bins], as real and imaginary parts in turn.
-
-    `masks` [stems, channels, bins] become those of features x: `StemMasks`. `normed`, `hidden` and `sums`
-    [channels * bins] are room.
-    """
-    judge(x, bands, layer, normed, hidden, masks)
-    share_out(masks.reshape((len(masks), sums.size)), sums)
+def mask(spectrum: Floats, masks: Floats, stems: Floats) -> None:
+    """Stems [stems, channels, 2 bins] of a spectrum [channels, 2 bins]: real and imaginary parts in turn."""
     for stem in range(len(masks)):
         for channel in range(len(spectrum)):
-            mask, mixture, out = masks[stem, channel], spectrum[channel], stems_out[stem, channel]
-            for i in range(mask.size):
-                out[2 * i] = mixture[2 * i] * mask[i]
-                out[2 * i + 1] = mixture[2 * i + 1] * mask[i]
+            gains, mixture, out = masks[stem, channel], spectrum[channel], stems[stem, channel]
+            for i in range(gains.size):
+                out[2 * i] = mixture[2 * i] * gains[i]
+                out[2 * i + 1] = mixture[2 * i + 1] * gains[i]
 
 
 @kernel
@@ -597,3 +607,43 @@ def claim(memory: Memory, past: int, ahead: int, first_bias: Floats, later_bias:
         first_bias[i] = _ZERO if at >= oldest else HIDDEN
         later_bias[i] = _ZERO if at >= oldest and at >= begun else HIDDEN
     return int(number)
+
+
+@kernel
+def wait_out(x: Floats, newest: Complexes, memory: Memory, number: int, ahead: int, asked: Complexes) -> None:
+    """Keep x and the newest spectrum; x becomes what it was `ahead` frames ago, and `asked` its spectrum."""
+    places = len(memory.features)
+    new, old = number % places, (number - ahead) % places
+    memory.features[new] = x
+    x[:] = memory.features[old]
+    for channel in range(len(newest)):
+        memory.spectra[channel, new] = newest[channel]
+        asked[channel] = memory.spectra[channel, old]
+
+
+@kernel
+def through_layers(newest: Complexes, network: Network, memory: Memory, scratch: Scratch) -> Complexes:
+    """Features of the newest spectrum [channels, bins] into `scratch.x` and through all blocks; returns the
+    spectrum of their frame."""
+    x, ahead, blocks, period = scratch.x, network.look_ahead_frames, network.blocks, len(network.rotations)
+    hear(newest, network.bands, network.power, scratch.heard, x)
+    number = claim(memory, network.past_frames, ahead, scratch.first_bias, scratch.later_bias)
+    slot = number % memory.slot_positions.size
+    turn = network.rotations[(number - ahead) % period]
+    if ahead:
+        take_in(x, blocks[0], network.rotations[number % period], slot, scratch)
+        wait_out(x, newest, memory, number, ahead, scratch.asked)
+        look_back(x, blocks[0], turn, scratch.first_bias, scratch)
+    for layer in range(1 if ahead else 0, len(blocks)):
+        advance(x, blocks[layer], turn, slot, scratch.later_bias, scratch)
+    return scratch.asked if ahead else newest
+
+
+@kernel
+def separate(newest: Complexes, network: Network, memory: Memory, scratch: Scratch, stems: Complexes) -> None:
+    """`CausalBSRoformer.advance` by one frame [channels, bins]: stems [stems, channels, bins]."""
+    spectrum = through_layers(newest, network, memory, scratch)
+    masks, sums = scratch.masks, scratch.sums
+    judge(scratch.x, network.bands, network.masking, scratch.normed, scratch.hidden, masks)
+    share_out(masks.reshape((len(masks), sums.size)), sums)
+    mask(spectrum.view(np.float32), masks, stems.view(np.float32))

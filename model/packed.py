@@ -1,14 +1,14 @@
 """The causal model's weights as arrays laid out for compiled code, and names for the arrays it works on.
 
-Norm gains and constant factors are folded into the products after them; query, key, value and gates are one
-product. All are copies: later training is not seen. Threads: any.
+Norm gains and constant factors are folded into the products after them, but into bands' own weights; query,
+key, value and gates are one product. All are copies: later training is not seen. Threads: any.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,13 @@ from model.config import CausalConfig
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Complexes = NDArray[np.complex64]
+Reals = NDArray[np.float32] | NDArray[np.uint16]
+"""Float32, or the upper halves of such: bfloat16."""
 
 TILE_COLUMNS = 16
 """Columns of a product that are worked out together: rows are filled up to these with zeros."""
+LEVELS = 4
+"""At most: of mid, side, left and right."""
 
 
 class Projection(NamedTuple):
@@ -71,37 +75,63 @@ class Bands(NamedTuple):
     first: Indices
     width: Indices
     place: Indices
-    weights: Floats
+    weights: Reals
     biases: Floats
 
 
 class MaskWeights(NamedTuple):
-    """hidden [bands, dim, stems * mask_hidden], hidden_bias [bands, stems * mask_hidden], output_bias [stems,
-    channels, bins]; `outputs` is a [mask_hidden, width] for each band, stem and channel, end to end.
+    """gain [dim] of the norm, hidden [bands, dim, stems * mask_hidden], hidden_bias [bands, stems *
+    mask_hidden], output_bias [stems, channels, bins]; `outputs` is a [mask_hidden, width] for each band, stem
+    and channel, end to end.
     """
 
-    hidden: Floats
+    gain: Floats
+    hidden: Reals
     hidden_bias: Floats
-    outputs: Floats
+    outputs: Reals
     output_bias: Floats
 
 
+class Network(NamedTuple):
+    """All weights, rotations [rotary_period, dim_head / 2, 2], the power of the analysis window, and how many
+    frames a layer sees back and the first one ahead."""
+
+    bands: Bands
+    blocks: tuple[Block, ...]
+    masking: MaskWeights
+    rotations: Floats
+    power: np.float32
+    past_frames: int
+    look_ahead_frames: int
+
+
 class Memory(NamedTuple):
-    """Of a `CausalState` of one signal: `position` [1], `slot_positions` [ring], `begins` [1]."""
+    """Of a `CausalState` of one signal: `position` [1], `slot_positions` [ring], `begins` [1]; its delays are
+    `features` [places, bands, dim] and `spectra` [channels, places, bins], of no places without a look-ahead.
+    """
 
     position: Indices
     slot_positions: Indices
     begins: Indices
+    features: Floats
+    spectra: Complexes
 
 
 class Scratch(NamedTuple):
-    """Room for what one layer works on.
+    """Room for what a hop works on.
 
-    normed [bands, dim], parts [bands, columns], wide [bands, hidden], key [dim_head, bands to a whole tile],
+    heard [inputs of the widest band], x and normed [bands, dim], first_bias and later_bias [ring], asked
+    [channels, bins]; parts [bands, columns], wide [bands, hidden], key [dim_head, bands to a whole tile],
     value [bands, dim_head], query and attended [bands, heads, dim_head], time_scores [heads, ring] and
-    band_scores [bands * heads, bands to a whole tile].
+    band_scores [bands * heads, bands to a whole tile]; hidden [stems * mask_hidden], masks [stems, channels,
+    bins] and sums [channels * bins].
     """
 
+    heard: Floats
+    x: Floats
+    first_bias: Floats
+    later_bias: Floats
+    asked: Complexes
     normed: Floats
     parts: Floats
     wide: Floats
@@ -111,12 +141,22 @@ class Scratch(NamedTuple):
     attended: Floats
     time_scores: Floats
     band_scores: Floats
+    hidden: Floats
+    masks: Floats
+    sums: Floats
 
 
 def rows_of(weight: Tensor) -> Floats:
     """A copy as float32 rows."""
     out: Floats = weight.detach().float().contiguous().clone().numpy()
     return out
+
+
+def narrowed(weight: Tensor) -> Reals:
+    """A copy as bfloat16 where that loses nothing, as of a checkpoint: half as much to read at every hop."""
+    rows = rows_of(weight)
+    bits = rows.view(np.uint32)
+    return rows if (bits & 0xFFFF).any() else (bits >> 16).astype(np.uint16)
 
 
 def projection_of(layer: GatedAttention) -> Projection:
@@ -156,7 +196,7 @@ def bands_of(layer: BandFeatures, offset: Tensor) -> Bands:
         biases.append(linear.bias[place, 0] + layer.levels.bias[band, 0] + offset)  # type: ignore[index]
         start += len(weight)
     first, width, places = np.array(numbers, dtype=np.int64).T.copy()
-    return Bands(first, width, places, rows_of(torch.cat(weights)), rows_of(torch.stack(biases)))
+    return Bands(first, width, places, narrowed(torch.cat(weights)), rows_of(torch.stack(biases)))
 
 
 def masking_of(layer: StemMasks) -> MaskWeights:
@@ -167,16 +207,26 @@ def masking_of(layer: StemMasks) -> MaskWeights:
         by_channel = (layer.stems, -1, layer.channels, group.width)
         outputs.append(linear.weight[of_stems].view(by_channel).transpose(1, 2).flatten())  # type: ignore[index]
         biases.append(linear.bias[of_stems].view(by_channel).squeeze(1))  # type: ignore[index]
-    hidden = layer.hidden.weight * layer.norm.weight[:, None]
-    parts = (hidden, layer.hidden.bias.squeeze(1), torch.cat(outputs), torch.cat(biases, dim=-1))
-    return MaskWeights(*map(rows_of, parts))
+    return MaskWeights(
+        gain=rows_of(layer.norm.weight),
+        hidden=narrowed(layer.hidden.weight),
+        hidden_bias=rows_of(layer.hidden.bias.squeeze(1)),
+        outputs=narrowed(torch.cat(outputs)),
+        output_bias=rows_of(torch.cat(biases, dim=-1)),
+    )
 
 
-def scratch_for(config: CausalConfig, columns: int, ring: int, zeros: Callable[..., Floats]) -> Scratch:
+def scratch_for(config: CausalConfig, columns: int, ring: int, zeros: Callable[..., Any]) -> Scratch:
     """For layers whose projections have so many columns, of what `zeros` makes of a shape."""
     bands, heads, dim_head = len(config.bands), config.heads, config.dim_head
+    channels, bins = config.channels, config.n_fft // 2 + 1
     whole = -(-bands // TILE_COLUMNS) * TILE_COLUMNS
     return Scratch(
+        heard=zeros((channels * max(config.bands) + LEVELS,)),
+        x=zeros((bands, config.dim)),
+        first_bias=zeros((ring,)),
+        later_bias=zeros((ring,)),
+        asked=zeros((channels, bins), np.complex64),
         normed=zeros((bands, config.dim)),
         parts=zeros((bands, columns)),
         wide=zeros((bands, config.dim * config.expansion)),
@@ -186,4 +236,7 @@ def scratch_for(config: CausalConfig, columns: int, ring: int, zeros: Callable[.
         attended=zeros((bands, heads, dim_head)),
         time_scores=zeros((heads, ring)),
         band_scores=zeros((bands * heads, whole)),
+        hidden=zeros((config.stems * config.mask_hidden,)),
+        masks=zeros((config.stems, channels, bins)),
+        sums=zeros((channels * bins,)),
     )

@@ -163,7 +163,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def trained(training: str) -> Release:
-    """The EMA weights of a training's folder; of one for several look-aheads, FOLDER@FRAMES chooses one.
+    """The EMA weights of a training's folder, rounded as they ship; of one for several look-aheads,
+    FOLDER@FRAMES chooses one.
 
     Raises PublishError where there is no checkpoint, or none of that look-ahead; TrainingError and
     CheckpointError where it is broken.
@@ -187,7 +188,7 @@ def _release(saved: Mapping[str, Any], look_ahead: int | None, path: Path) -> Re
     network = fill(config, saved["ema"], path)
     assert isinstance(network, CausalBSRoformer)
     hours = saved["step"] * saved["batch"] * saved.get("recipe", {}).get("item_s", ITEM_S) / 3600
-    return Release(network, saved["step"], hours)
+    return Release(network.round_band_weights(), saved["step"], hours)
 
 
 def framed_as(config: CausalConfig) -> str:

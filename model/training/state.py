@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _optimizer(model: CausalBSRoformer, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def save_state(state: TrainingState, settings: TrainSettings) -> None:
-    """Write the checkpoint and the EMA weights, each whole or not at all.
+    """Write the checkpoint and the EMA weights, rounded as they run live, each whole or not at all.
 
     Raises TrainingError, CheckpointError where they cannot be written; the earlier ones stay.
     """
@@ -75,7 +76,8 @@ def save_state(state: TrainingState, settings: TrainSettings) -> None:
         raise TrainingError(
             f"cannot write {settings.checkpoint_path} ({reason}); is there room on the disk?"
         ) from None
-    save_checkpoint(settings.weights_path, state.ema, _card(state, settings))
+    finished = deepcopy(state.ema).round_band_weights()
+    save_checkpoint(settings.weights_path, finished, _card(state, settings))
 
 
 def _kept(state: TrainingState, settings: TrainSettings) -> dict[str, Any]:

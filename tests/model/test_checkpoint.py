@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,21 @@ def test_round_trip_keeps_config_card_and_output(path: Path) -> None:
         assert torch.equal(model(audio), original(audio))
     assert model.config == original.config and card == CARD and not model.training
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_rounded_weights_take_half_of_a_file_and_come_back_as_they_were(path: Path) -> None:
+    large, original = path.stat().st_size, random_model().round_band_weights()
+    save_checkpoint(path, original, CARD)
+    rounded = sum(original.get_parameter(name).numel() for name in original.band_weights)
+    assert large - path.stat().st_size == pytest.approx(2 * rounded, abs=64)
+    found = load_checkpoint(path)[0].state_dict()
+    for name, weight in original.state_dict().items():
+        assert torch.equal(found[name], weight), name
+    assert set(original.band_weights) == {
+        name
+        for name in found
+        if name.endswith("weight") and re.match("features|masks.(hidden|outputs)", name)
+    }
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import dataclasses
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+from model.causal import CausalBSRoformer
 from model.causal_stream import CausalStream
+from model.compiled_hop import CompiledHop
 from model.compromise import Compromise
 from model.config import CausalConfig
 from model.graph import capture_hop
@@ -26,11 +29,9 @@ def hops_of(config: CausalConfig, hops: int) -> tuple[torch.Tensor, ...]:
     return torch.split(audio, config.hop_frames, dim=-1)
 
 
-@pytest.mark.parametrize("config", [*map(small, PROFILES), DIAL, MONO, UNEVEN, CausalConfig()])
-@pytest.mark.parametrize("capacity", [1, 3])
-def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig, capacity: int) -> None:
-    model = random_model(config)
-    plain, captured = CausalStream(model), CausalStream(model, capacity)
+def assert_same_stems(model: CausalBSRoformer, capacity: int) -> CompiledHop:
+    """Of the compiled hop and the plain one, over two runs; returns the former."""
+    config, plain, captured = model.config, CausalStream(model), CausalStream(model, capacity)
     process = capture_hop(captured)
     assert process
     with torch.inference_mode():
@@ -39,6 +40,20 @@ def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig,
                 torch.testing.assert_close(process(audio), plain.process(audio), rtol=0, atol=1e-4)
             plain.reset()
             captured.reset()
+    return process
+
+
+@pytest.mark.parametrize("config", [*map(small, PROFILES), DIAL, MONO, UNEVEN, CausalConfig()])
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_captured_hops_equal_uncaptured_ones_across_resets(config: CausalConfig, capacity: int) -> None:
+    assert_same_stems(random_model(config), capacity)
+
+
+@pytest.mark.parametrize("config", [SMALL_LIVE, UNEVEN])
+def test_rounded_weights_are_read_as_halves(config: CausalConfig) -> None:
+    network = assert_same_stems(random_model(config).round_band_weights(), 1).network
+    weights = (network.bands.weights, network.masking.hidden, network.masking.outputs)
+    assert all(weight.dtype == np.uint16 for weight in weights)
 
 
 @pytest.mark.parametrize("kind", ["keys", "values"])

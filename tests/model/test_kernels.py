@@ -61,6 +61,13 @@ def test_a_row_is_multiplied_whatever_its_length(n: int) -> None:
     np.testing.assert_allclose(out, expected, rtol=0, atol=5e-5)
 
 
+def test_a_row_is_multiplied_by_halves_of_floats() -> None:
+    a, out = random(18), np.zeros(33, np.float32)
+    weights = torch.from_numpy(random(18, 33)).bfloat16()
+    add_row_product(a, weights.view(torch.uint16).numpy(), out)
+    np.testing.assert_allclose(out, a @ weights.float().numpy(), rtol=0, atol=2e-5)
+
+
 def test_exponentials_hold_to_a_few_units_in_the_last_place() -> None:
     x = np.concatenate([np.linspace(-87, 87, 100_001), [-0.0, 0.0, 1e-30, -1e-30]]).astype(np.float32)
     found = x.copy()
