@@ -13,8 +13,8 @@ demo: $(VENV)/.installed system
 
 # What only computes shares the cores; what plays to a real clock has them to itself.
 test: $(VENV)/.installed-dev system-test lint
-	$(BIN)/python -m pytest -n auto tests/model tests/streaming
-	$(BIN)/python -m pytest --ignore tests/model --ignore tests/streaming
+	$(BIN)/python -m pytest -n auto --ignore tests/live --ignore tests/faults
+	$(BIN)/python -m pytest tests/live tests/faults
 
 test-slow: $(VENV)/.installed-dev system-test
 	$(BIN)/python -m pytest -m "slow and not gpu"

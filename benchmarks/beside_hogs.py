@@ -27,7 +27,7 @@ from host.portaudio import CompiledCallback, StreamSettings
 from host.settings import EngineSettings, LiveSettings
 from streaming.callback import STREAM_CALLBACK
 from streaming.health import XRUNS
-from tests.host.jack import GOES_ON, ROOT, Server, jack_server
+from tests.live.jack import GOES_ON, ROOT, Server, jack_server
 
 RATE_HZ = 44100
 LIVE, PASS_THROUGH, PYTHON = CLIENTS = ("live", "compiled", "python")

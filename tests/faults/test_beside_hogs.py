@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.beside_hogs import LIVE, measure
-from tests.host.jack import why_no_server
+from tests.live.jack import why_no_server
 
 
 @pytest.mark.device

@@ -16,8 +16,8 @@ from host.app import LiveApp
 from host.file_device import Collector
 from host.live import live
 from tests.faults.rig import ClockDevice, left_behind, make_faulty
-from tests.host.hearing import largest_step
-from tests.host.live_session import free_port
+from tests.live.hearing import largest_step
+from tests.live.live_session import free_port
 
 STARTED = ["device open", "separator starting", "control starting"]
 LIVE = ["device start", "streaming", "epoch", "live"]

@@ -11,8 +11,8 @@ import pytest
 
 from host import supervisor
 from tests.faults.rig import NAN_HOPS, RATE_HZ, Run, make_faulty
-from tests.host.hearing import gains_heard, largest_step
-from tests.host.live_session import HALF, soft_ended_tone
+from tests.live.hearing import gains_heard, largest_step
+from tests.live.live_session import HALF, soft_ended_tone
 
 DRY, SILENCE = 1.0, 0.0
 FADE_FRAMES = 441

@@ -18,7 +18,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from host import osc
 from host.osc import Message, OscError, OscServer, decode, encode, is_loopback, serve
 from host.registry import Registry
-from tests.host.osc_programs import needs_liblo, oscsend, subscribed_oscdump
+from tests.live.osc_programs import needs_liblo, oscsend, subscribed_oscdump
 
 STEMS = ("vocals", "drums", "bass", "other")
 GAIN = "/stem/vocals/gain_db"

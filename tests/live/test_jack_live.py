@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.host.jack import (
+from tests.live.jack import (
     Recording,
     frames_that_differ,
     jack_server,
@@ -23,7 +23,7 @@ from tests.host.jack import (
     start_player,
     why_no_server,
 )
-from tests.host.live_session import (
+from tests.live.live_session import (
     EXACT,
     HALF,
     RECOVERY_S,

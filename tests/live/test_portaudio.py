@@ -13,7 +13,7 @@ import pytest
 
 from host import portaudio
 from host.portaudio import DeviceError, DeviceInfo, StreamSettings, explain, find_device
-from tests.host.jack import (
+from tests.live.jack import (
     ROOT,
     Server,
     frames_that_differ,

@@ -31,7 +31,7 @@ class Nursery:
 
     def child(self, name: str, behaviour: str) -> Child:
         arguments = (behaviour, str(self.tmp_path / name))
-        spec = ChildSpec(name, "tests.host.bad_child", arguments, {}, lambda: self.beat_age_s)
+        spec = ChildSpec(name, "tests.live.bad_child", arguments, {}, lambda: self.beat_age_s)
         return Child(spec, self._state, lambda name, message: None)
 
     def _state(self, name: str, state: Lifecycle, detail: str) -> None:

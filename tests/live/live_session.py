@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.host.jack import ROOT, Audio, Server
+from tests.live.jack import ROOT, Audio, Server
 
 HALF = 0.5
 TAIL_S = 0.5

@@ -15,7 +15,7 @@ import pytest
 from host import portaudio
 from host.audio_device import AudioDevice, DeviceState, devices_as_rows, devices_as_text, running
 from host.portaudio import JACK, DeviceError, DeviceInfo, StreamSettings
-from tests.host.jack import ROOT, NoServerError, fork_server, remove_leftovers, stop, why_no_server
+from tests.live.jack import ROOT, NoServerError, fork_server, remove_leftovers, stop, why_no_server
 
 CARD = DeviceInfo(3, "Card", "ALSA", 2, 2, 48000, True, False)
 

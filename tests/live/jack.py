@@ -146,7 +146,7 @@ def play_and_record(server: Server, signal: Audio, folder: Path) -> Recording:
 def start_player(server: Server, signal: Audio, folder: Path) -> Iterator[Player]:
     """The same in the background, for tests that do something meanwhile; `finish()` waits for its end."""
     np.save(folder / "signal.npy", signal)
-    command = [sys.executable, "-m", "tests.host.jack", server.name, str(folder)]
+    command = [sys.executable, "-m", "tests.live.jack", server.name, str(folder)]
     process = subprocess.Popen(
         command, cwd=ROOT, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -179,7 +179,7 @@ class Player:
 def start_pass_through(server: Server, stream_block_frames: int, kind: str) -> Iterator[None]:
     """A client of `host.portaudio` that hands its input through, in its own process."""
     arguments = [str(server.rate_hz), str(stream_block_frames), kind]
-    command = [sys.executable, "-m", "tests.host.pass_through", *arguments]
+    command = [sys.executable, "-m", "tests.live.pass_through", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

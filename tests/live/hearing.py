@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tests.host.jack import Audio
+from tests.live.jack import Audio
 
 PIECE = 441
 

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from pedalboard import BrickwallLimiter, Compressor, Gain, Pedalboard
 
-from tests.host.hearing import gains_heard, largest_step
-from tests.host.jack import (
+from tests.live.hearing import gains_heard, largest_step
+from tests.live.jack import (
     Recording,
     jack_server,
     play_and_record,
     start_player,
     why_no_server,
 )
-from tests.host.live_session import (
+from tests.live.live_session import (
     EXACT,
     HALF,
     RECOVERY_S,
@@ -34,7 +34,7 @@ from tests.host.live_session import (
     music,
     soft_ended_tone,
 )
-from tests.host.osc_programs import needs_liblo, needs_pure_data, oscsend, pure_data, subscribed_oscdump
+from tests.live.osc_programs import needs_liblo, needs_pure_data, oscsend, pure_data, subscribed_oscdump
 
 pytestmark = [
     pytest.mark.device,

@@ -1,4 +1,4 @@
-"""Children that misbehave as a supervisor must survive: `python -m tests.host.bad_child BEHAVIOUR FILE`.
+"""Children that misbehave as a supervisor must survive: `python -m tests.live.bad_child BEHAVIOUR FILE`.
 
 FILE counts the incarnations, so that a child can behave badly first and well later.
 """
