@@ -278,7 +278,8 @@ class StemMasks(nn.Module):
 
     One hidden layer per band, computed for all stems in one product; then one small output layer per band
     and stem. Masks act on magnitudes (a model this small gains nothing from turning phases) and are shares:
-    a softmax over the stems, so that a bin is given out once; at first all get the same share. Of stereo they
+    a softmax over the stems, so that a bin is given out once; at first all get the same share (a quarter of
+    four stems: shares add up to 1 and cannot all be near a half). Of stereo they
     are masks of mid and side, which with the same knowledge separate voices better than those of left and
     right (benchmarks/mask_domains.py).
     """
