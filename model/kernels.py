@@ -404,34 +404,13 @@ def feed_forward(x: Floats, layer: Widening, scratch: Scratch) -> None:
     add_product(scratch.wide, layer.narrow, x)
 
 
-@kernel
-def take_in(x: Floats, block: Block, rotation: Floats, slot: int, scratch: Scratch) -> None:
-    """Project x and put its key and value into their place of the ring."""
-    project(x, block.in_time, scratch)
-    remember(rotation, block.keys, block.values, slot, scratch)
-
-
-@kernel
+@inlined
 def work_on(x: Floats, block: Block, rotation: Floats, bias: Floats, scratch: Scratch) -> None:
     """What a `CausalBlock` adds to x, whose projections are in `scratch`."""
     attend_in_time(x, block.in_time, rotation, block.keys, block.values, bias, scratch)
     feed_forward(x, block.time_feed_forward, scratch)
     attend_among_bands(x, block.among_bands, block.band_rotations, scratch)
     feed_forward(x, block.band_feed_forward, scratch)
-
-
-@kernel
-def advance(x: Floats, block: Block, rotation: Floats, slot: int, bias: Floats, scratch: Scratch) -> None:
-    """`CausalBlock.advance`, where what is asked for is what is heard."""
-    take_in(x, block, rotation, slot, scratch)
-    work_on(x, block, rotation, bias, scratch)
-
-
-@kernel
-def look_back(x: Floats, block: Block, rotation: Floats, bias: Floats, scratch: Scratch) -> None:
-    """The rest of `CausalBlock.advance` for x of an earlier frame, where a later one was taken in."""
-    project(x, block.in_time, scratch)
-    work_on(x, block, rotation, bias, scratch)
 
 
 @kernel
@@ -621,21 +600,28 @@ def wait_out(x: Floats, newest: Complexes, memory: Memory, number: int, ahead: i
         asked[channel] = memory.spectra[channel, old]
 
 
-@kernel
+@inlined
 def through_layers(newest: Complexes, network: Network, memory: Memory, scratch: Scratch) -> Complexes:
     """Features of the newest spectrum [channels, bins] into `scratch.x` and through all blocks; returns the
-    spectrum of their frame."""
-    x, ahead, blocks, period = scratch.x, network.look_ahead_frames, network.blocks, len(network.rotations)
+    spectrum of their frame.
+
+    With a look-ahead the first block remembers the newest frame and works on an earlier one.
+    """
+    x, ahead, period = scratch.x, network.look_ahead_frames, len(network.rotations)
     hear(newest, network.bands, network.power, scratch.heard, x)
     number = claim(memory, network.past_frames, ahead, scratch.first_bias, scratch.later_bias)
     slot = number % memory.slot_positions.size
-    turn = network.rotations[(number - ahead) % period]
-    if ahead:
-        take_in(x, blocks[0], network.rotations[number % period], slot, scratch)
-        wait_out(x, newest, memory, number, ahead, scratch.asked)
-        look_back(x, blocks[0], turn, scratch.first_bias, scratch)
-    for layer in range(1 if ahead else 0, len(blocks)):
-        advance(x, blocks[layer], turn, slot, scratch.later_bias, scratch)
+    turn, bias = network.rotations[number % period], scratch.first_bias
+    for layer in range(len(network.blocks)):
+        block = network.blocks[layer]
+        project(x, block.in_time, scratch)
+        remember(turn, block.keys, block.values, slot, scratch)
+        if ahead and layer == 0:
+            wait_out(x, newest, memory, number, ahead, scratch.asked)
+            turn = network.rotations[(number - ahead) % period]
+            project(x, block.in_time, scratch)
+        work_on(x, block, turn, bias, scratch)
+        bias = scratch.later_bias
     return scratch.asked if ahead else newest
 
 
