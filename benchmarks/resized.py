@@ -50,14 +50,15 @@ def resized(trained: CausalBSRoformer, config: CausalConfig) -> CausalBSRoformer
 
 def put(known: Tensor, start: Tensor, stems: int) -> None:
     """Write `known` into the first places along every axis of `start`, whose last one is so many rows."""
-    into, known = (torch.unflatten(t, -1, (stems, -1)) if stems > 1 else t for t in (start, known))
+    into, known = (torch.unflatten(t, -1, (stems, -1)) for t in (start, known))
     into[tuple(slice(size) for size in known.shape)] = known
 
 
 def with_blocks(weights: Mapping[str, Tensor], depth: int, wanted: int) -> Weights:
     """Without the blocks in the middle that are too many."""
-    first = (depth - max(depth - wanted, 0) + 1) // 2
-    kept = [block for block in range(depth) if not first <= block < first + depth - wanted]
+    extra = max(depth - wanted, 0)
+    first = (depth - extra + 1) // 2
+    kept = (*range(first), *range(first + extra, depth))
     numbers = {f"blocks.{old}.": f"blocks.{new}." for new, old in enumerate(kept)}
     found = {}
     for name, weight in weights.items():

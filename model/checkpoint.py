@@ -13,6 +13,7 @@ from model.causal import CausalBSRoformer
 from model.config import CausalConfig
 from model.files import whole
 from model.header import CheckpointError, Config, ModelCard, header_metadata, read_header, unreadable
+from model.precision import as_small_as_exact
 from model.published import PublishedError, configure
 from model.roformer import BSRoformer, MelBandRoformer, build
 
@@ -39,9 +40,7 @@ def _stored(model: Network) -> dict[str, Tensor]:
     """As little as holds the weights exactly: a causal network's rounded ones take half."""
     state = _apart(model.state_dict())
     for name in model.band_weights if isinstance(model, CausalBSRoformer) else ():
-        half = state[name].bfloat16()
-        if torch.equal(half.float(), state[name]):
-            state[name] = half
+        state[name] = as_small_as_exact(state[name])
     return state
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from model.bands import BandGroup
 from model.causal_layers import BandFeatures, FeedForward, GatedAttention, StemMasks
 from model.config import CausalConfig
+from model.precision import as_small_as_exact
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -153,10 +154,12 @@ def rows_of(weight: Tensor) -> Floats:
 
 
 def narrowed(weight: Tensor) -> Reals:
-    """A copy as bfloat16 where that loses nothing, as of a checkpoint: half as much to read at every hop."""
-    rows = rows_of(weight)
-    bits = rows.view(np.uint32)
-    return rows if (bits & 0xFFFF).any() else (bits >> 16).astype(np.uint16)
+    """A copy, as small as a checkpoint keeps it: half as much to read at every hop."""
+    small = as_small_as_exact(weight.detach())
+    if small.dtype != torch.bfloat16:
+        return rows_of(small)
+    halves: Reals = small.contiguous().view(torch.uint16).numpy()
+    return halves
 
 
 def projection_of(layer: GatedAttention) -> Projection:

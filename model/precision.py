@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -27,6 +27,12 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     if asks_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise PrecisionError(f"{torch.cuda.get_device_name(device)} has no bf16; take --precision fp16")
     return DTYPES[precision]
+
+
+def as_small_as_exact(weight: Tensor) -> Tensor:
+    """In bfloat16 where that loses nothing, else as it is. Threads: any."""
+    half = weight.bfloat16()
+    return half if torch.equal(half.to(weight.dtype), weight) else weight
 
 
 def settle_arithmetic() -> None:

@@ -3,12 +3,12 @@
 import pytest
 
 from benchmarks.beside_hogs import LIVE, measure
-from tests.live.jack import why_no_server
+from tests.live.jack import needs_server
 
 
 @pytest.mark.device
 @pytest.mark.slow
-@pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
+@needs_server
 def test_the_callback_loses_no_block_that_a_pass_through_does_not_lose_too() -> None:
     """One block of tolerance: which of two clients runs first in a cycle is the server's choice."""
     counted = measure(LIVE, 8.0, 128)

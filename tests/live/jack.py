@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,9 @@ def why_no_server() -> str | None:
     """What this machine lacks for a test server, or None."""
     missing = [tool for tool in ("jackd", "jack_wait") if shutil.which(tool) is None]
     return f"no {' and no '.join(missing)} (apt-get install jackd2 libportaudio2)" if missing else None
+
+
+needs_server = pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
 
 
 @dataclass(frozen=True)

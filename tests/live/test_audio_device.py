@@ -15,7 +15,7 @@ import pytest
 from host import portaudio
 from host.audio_device import AudioDevice, DeviceState, devices_as_rows, devices_as_text, running
 from host.portaudio import JACK, DeviceError, DeviceInfo, StreamSettings
-from tests.live.jack import ROOT, NoServerError, fork_server, remove_leftovers, stop, why_no_server
+from tests.live.jack import ROOT, NoServerError, fork_server, needs_server, remove_leftovers, stop
 
 CARD = DeviceInfo(3, "Card", "ALSA", 2, 2, 48000, True, False)
 
@@ -183,7 +183,7 @@ tell("closed", "")
 
 
 @pytest.mark.device
-@pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
+@needs_server
 def test_a_server_that_is_restarted_is_joined_again() -> None:
     name = f"watched-{os.getpid()}"
     environment = os.environ | {"JACK_DEFAULT_SERVER": name, "JACK_NO_START_SERVER": "1"}
@@ -218,7 +218,7 @@ def test_a_server_that_is_restarted_is_joined_again() -> None:
 
 
 @pytest.mark.device
-@pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
+@needs_server
 def test_a_test_server_that_does_not_start_says_why() -> None:
     with pytest.raises(NoServerError, match='Unknown driver "nonsense"'):
         fork_server(f"broken-{os.getpid()}", 44100, 512, "-X nonsense")

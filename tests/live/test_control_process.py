@@ -9,12 +9,12 @@ import pytest
 
 from host.child import run_child
 from host.control_process import control
-from host.launch import launch
 from host.osc import Message, decode, encode
 from host.registry import Registry
 from streaming.health import CALLBACK, CONTROL, LATE_HOPS, XRUNS
 from streaming.session import Session, SessionSpec
 from streaming.snapshot import PLAN, RESIDUAL
+from tests.live.json_child import JsonChild
 
 STEMS = ("vocals", "drums", "bass", "other")
 GAIN = "/stem/vocals/gain_db"
@@ -28,33 +28,17 @@ def session():
     session.unlink()
 
 
-class Child:
-    """A control process on a free port, with its ready event read."""
+class Child(JsonChild):
+    """A control process on a free port."""
 
     def __init__(self, session, **options):
-        self.process = launch("host.control_process", json.dumps({"port": 0} | options))
-        self.tell({"session": session.name})
-        self.ready = self.next_event()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-    def next_event(self):
-        return json.loads(self.process.stdout.readline())
-
-    def tell(self, line):
-        self.process.stdin.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
-        self.process.stdin.flush()
+        super().__init__("host.control_process", {"port": 0} | options, session)
+        self.ready = self.first
 
     def leave(self):
-        """Close its stdin; the exit code and the events that were left."""
-        rest, _ = self.process.communicate(timeout=20)
-        return self.process.returncode, [json.loads(line) for line in rest.splitlines()]
+        """The exit code and the events that were left."""
+        code, rest = super().leave()
+        return code, [json.loads(line) for line in rest.splitlines()]
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from tests.live.hearing import gains_heard, largest_step
 from tests.live.jack import (
     Recording,
     jack_server,
+    needs_server,
     play_and_record,
     start_player,
-    why_no_server,
 )
 from tests.live.live_session import (
     EXACT,
@@ -36,10 +36,7 @@ from tests.live.live_session import (
 )
 from tests.live.osc_programs import needs_liblo, needs_pure_data, oscsend, pure_data, subscribed_oscdump
 
-pytestmark = [
-    pytest.mark.device,
-    pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server())),
-]
+pytestmark = [pytest.mark.device, needs_server]
 
 RATE_HZ, BLOCK = 44100, 128
 STAGE_S = 0.4  # how long each setting of the desk is heard

@@ -19,9 +19,9 @@ from tests.live.jack import (
     Recording,
     frames_that_differ,
     jack_server,
+    needs_server,
     play_and_record,
     start_player,
-    why_no_server,
 )
 from tests.live.live_session import (
     EXACT,
@@ -34,10 +34,7 @@ from tests.live.live_session import (
     soft_ended_tone,
 )
 
-pytestmark = [
-    pytest.mark.device,
-    pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server())),
-]
+pytestmark = [pytest.mark.device, needs_server]
 
 GRID = [(rate, block) for rate in (44100, 48000) for block in (64, 128, 480, 512, 1024)]
 

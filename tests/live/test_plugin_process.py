@@ -7,11 +7,11 @@ import numpy as np
 import pedalboard
 import pytest
 
-from host.launch import launch
 from host.plugin_process import build_stages, build_workers, failure_reporter
 from host.plugins import build_effect
 from streaming.health import HOPS, INVALID_HOPS, JOINS, PLUGINS
 from streaming.session import Session, SessionSpec
+from tests.live.json_child import JsonChild
 
 HOP = 441
 STEMS = ("vocals", "drums", "bass")
@@ -51,23 +51,12 @@ def offline(stem, audio):
     return pedalboard.Pedalboard([build_effect(table) for table in CHAINS[stem]])(audio, 44100)
 
 
-class Child:
-    """A plugin process, with its first event read."""
+class Child(JsonChild):
+    """A plugin process."""
 
     def __init__(self, session, chains):
+        super().__init__("host.plugin_process", {"chains": chains}, session)
         self.session = session
-        self.process = launch("host.plugin_process", json.dumps({"chains": chains}))
-        self.process.stdin.write(json.dumps({"session": session.name}) + "\n")
-        self.process.stdin.flush()
-        self.first = json.loads(self.process.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
 
     def work_to(self, **ends):
         """Wake it until the wet stems reach these frames."""
@@ -76,10 +65,6 @@ class Child:
             assert time.monotonic() < deadline, "the wet stems stand still"
             self.session.wake_plugins.post()
             time.sleep(0.005)
-
-    def leave(self):
-        rest, _ = self.process.communicate(timeout=20)
-        return self.process.returncode, rest
 
 
 def test_wet_stems_are_the_offline_chains_to_the_bit(session):

@@ -18,13 +18,11 @@ from tests.live.jack import (
     Server,
     frames_that_differ,
     jack_server,
+    needs_server,
     play_and_record,
     shift_of,
     start_pass_through,
-    why_no_server,
 )
-
-needs_server = pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
 
 CARD = DeviceInfo(0, "USB Audio: #1", "ALSA", 2, 2, 48000, True, True)
 MICROPHONE = DeviceInfo(1, "USB Microphone", "ALSA", 1, 0, 48000, False, False)
