@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,7 +36,29 @@ def as_markdown(found: dict[str, Any]) -> str:
         systems = ["mixture", *(point["name"] for point in points)]
         cells = [f"{row[name]['si_sdr']:.1f}" if row[name] else "-" for name in systems]
         lines.append([row["song"], row["stem"], *cells])
-    return "\n".join(map(markdown_line, lines)) + "\n"
+    return "\n".join(map(markdown_line, lines)) + "\n" + differences(found)
+
+
+def differences(found: dict[str, Any]) -> str:
+    """By stem: what every latency gains over the whole song on the same songs, mean and standard error.
+
+    Songs differ by far more than latencies do, which tells nothing of these. Empty where no network heard
+    whole songs, and without stems that two songs were scored on.
+    """
+    points = found["points"]
+    unbounded = [point["name"] for point in points if point["latency_ms"] is None]
+    others = [point["name"] for point in points if point["latency_ms"] is not None]
+    lines = [["less the whole song", "songs", *others], ["---", "--:", *["--:"] * len(others)]]
+    for stem in COLOURS:
+        rows = [row for row in found["rows"] if row["stem"] == stem]
+        rows = [row for row in rows if all(row[name] for name in (*unbounded, *others))]
+        if unbounded and len(rows) > 1:
+            scores = np.array([[row[name]["si_sdr"] for name in (*unbounded, *others)] for row in rows])
+            gains = scores[:, 1:] - scores[:, :1]
+            means, errors = gains.mean(0), gains.std(0, ddof=1) / len(rows) ** 0.5
+            cells = [f"{mean:+.2f} ± {error:.2f}" for mean, error in zip(means, errors, strict=True)]
+            lines.append([stem, str(len(rows)), *cells])
+    return "\n" + "\n".join(map(markdown_line, lines)) + "\n" if len(lines) > 2 else ""
 
 
 def picture(found: dict[str, Any]) -> Figure:

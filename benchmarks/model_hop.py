@@ -18,10 +18,10 @@ from host.outputs import writable_folder, write_text
 from model.catalogue import canonical, known_models, resolve
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
-from model.config import CausalConfig
 from model.profiles import PROFILES
 from model.separators import CausalSeparator
 from model.training.arguments import OneLineParser, count
+from model.training.card import digest_of
 
 
 def network_of(model: str) -> tuple[CausalBSRoformer, str]:
@@ -43,10 +43,10 @@ def causal(model: str) -> CausalBSRoformer:
     return network
 
 
-def record(path: Path, name: str, config: CausalConfig, figures: dict[str, Any]) -> None:
+def record(path: Path, name: str, network: CausalBSRoformer, figures: dict[str, Any]) -> None:
     """Keep figures in a JSON file, under a name, with what they were measured of and on."""
     table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    table[name] = figures | {"machine": processor(), "config": config.to_dict()}
+    table[name] = figures | {"machine": processor(), "sha256": digest_of(network.state_dict())}
     write_text(path, json.dumps(table, sort_keys=True) + "\n")
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     figures = {"weights": weights, "hops": options.hops, "paced": options.paced, "hop_ms": hop_s * 1e3}
     figures |= {"warm_up_s": warm_up_s} | summary(seconds, hop_s)
     if options.record:
-        record(options.record, weights, network.config, figures)
+        record(options.record, weights, network, figures)
     if options.json:
         print(json.dumps(figures))
         return

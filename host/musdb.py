@@ -16,6 +16,8 @@ from streaming.separator import Audio
 
 STEMS = ("vocals", "drums", "bass", "other")
 PARTS = ("train", "test")
+SHORTEST_S = 1.0
+"""The window of the SDR of MUSDB18: a mean over songs must not rest on less than one."""
 
 
 class MusdbError(UserError):
@@ -49,8 +51,8 @@ def song_folders(data: Path) -> dict[str, Path]:
 def read_song(folder: Path) -> TrueSong:
     """Read the stems, and the mixture where there is one: else it is their sum.
 
-    Errors: MusdbError where a stem is missing, cut, damaged, or differs in rate, channels or length; those of
-    `read_audio`.
+    Errors: MusdbError where a stem is missing, cut, damaged, or differs in rate, channels or length, and
+    where the song is shorter than SHORTEST_S; those of `read_audio`.
     """
     missing = [name for name in STEMS if _find(folder, name) is None]
     if missing:
@@ -62,6 +64,7 @@ def read_song(folder: Path) -> TrueSong:
         stems[name], stem_rate_hz = _whole(path)
         rate_hz = rate_hz or stem_rate_hz
         _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
+    _check_length(folder, stems[STEMS[0]].shape[1] / rate_hz)
     mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems.values())
     return TrueSong(rate_hz, mixture, stems)
 
@@ -85,6 +88,13 @@ def sum_of(parts: Iterable[Audio]) -> Audio:
 def _find(folder: Path, name: str) -> Path | None:
     candidates = [folder / f"{name}{suffix}" for suffix in FORMATS]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _check_length(folder: Path, seconds: float) -> None:
+    if seconds < SHORTEST_S:
+        raise MusdbError(
+            f"{folder}: shorter than the {SHORTEST_S:g} s that a score is taken over; leave it out."
+        )
 
 
 def _check_alike(path: Path, facts: tuple[int, ...], first: tuple[int, ...]) -> None:

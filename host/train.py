@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,7 @@ SONGS_HELP = (
     "Folder of songs, each a folder of vocals/drums/bass/other or vocals/instrumental files;"
     " with the folders train and test (as MUSDB18-HQ), each is its split."
 )
+QUIET_S = 10.0  # then a user who sees no step wonders
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
 SIZES = ("dim", "depth", "heads", "dim_head", "past_frames", "mask_hidden")
 RECIPE_OPTIONS = ("loss", "items", "steps", "batch", "item_s", "learning_rate", "dropout", "precision")
@@ -134,17 +136,26 @@ def train(threads: int, as_json: bool, **chosen: Any) -> None:
     torch.set_flush_denormal(True)
     settings = train_settings(chosen)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the checkpoint is written
-    with _Bar(settings.recipe.steps) as bar, TrainingLog(settings.out_dir, bar.note) as log:
+    with _Bar(settings) as bar, TrainingLog(settings.out_dir, bar.note) as log:
 
         def report(progress: Any) -> None:
             bar.show(progress)
             log.take(progress)
 
-        state = run(settings, report, bar.remark)
+        try:
+            state = run(settings, report, bar.remark)
+        except KeyboardInterrupt:
+            bar.say_what_is_kept()
+            raise
     result = {"weights": str(settings.weights_path), "steps": state.step, "of": settings.recipe.steps}
     line = f"{result['weights']}: {state.step} of {settings.recipe.steps} steps."
-    if os.environ.get("RANK", "0") == "0":  # of the processes of a torchrun, the first
+    if _leads():
         click.echo(json.dumps(result | {"remarks": bar.remarks}) if as_json else line)
+
+
+def _leads() -> bool:
+    """Whether this is, of the processes of a torchrun, the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def train_settings(chosen: dict[str, Any]) -> TrainSettings:
@@ -196,9 +207,10 @@ def _config(
 
 
 class _Bar:
-    """A progress bar with ETA on a terminal, a line now and then elsewhere."""
+    """A progress bar with ETA on a terminal, a line now and then elsewhere; what takes long before the first
+    step is said in both."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, settings: TrainSettings) -> None:
         columns = (
             TextColumn("training"),
             BarColumn(),
@@ -208,26 +220,44 @@ class _Bar:
             TimeRemainingColumn(),
         )
         self._console = stderr_console()
-        drawn = self._console.is_terminal and os.environ.get("RANK", "0") == "0"
-        self._bar = Progress(*columns, console=self._console, disable=not drawn)
-        self._task = self._bar.add_task("training", total=steps, loss=0.0)
+        self._bar = Progress(
+            *columns, console=self._console, disable=not (self._console.is_terminal and _leads())
+        )
+        self._task = self._bar.add_task("training", total=settings.recipe.steps, loss=0.0)
         self._said_at = time.monotonic()
+        self._checkpoint = settings.checkpoint_path
+        line = f"preparing items: recordings are read and songs synthesised once, into {settings.cache_dir}"
+        self._waiting = threading.Timer(QUIET_S, self.note, (line,))
+        self._waiting.daemon = True
         self.remarks: list[str] = []
 
     def __enter__(self) -> _Bar:
         self._bar.start()
+        if _leads():
+            self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._waiting.cancel()
         self._bar.stop()
 
     def show(self, progress: Any) -> None:
         """Take a report of the trainer."""
+        self._waiting.cancel()
         self._bar.update(self._task, completed=progress.step, loss=progress.loss)
         if self._bar.disable and time.monotonic() - self._said_at > LINE_EVERY_S:
             self._said_at = time.monotonic()
             left = f"{progress.eta_s / 60:.0f} min left"
             self.note(f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {left}")
+
+    def say_what_is_kept(self) -> None:
+        """Of a run that was stopped."""
+        if not _leads():
+            return
+        if self._checkpoint.is_file():
+            self.note(f"stopped: {self._checkpoint} keeps what was learned; go on with --resume")
+        else:
+            self.note("stopped before the first step: nothing was learned and nothing is kept")
 
     def remark(self, line: str) -> None:
         """Print a line above the bar and keep it for the result."""

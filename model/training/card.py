@@ -208,16 +208,17 @@ def score(
     """What `scores.json` holds: facts of the models, all rows, and the gates of every model."""
     rows = evaluate({name: whole(release.network) for name, release in releases.items()}, songs, tell)
     models = {
-        name: release.facts() | {"load": measured_load(loads, name, release.network.config)}
+        name: (facts := release.facts()) | {"load": measured_load(loads, name, facts["sha256"])}
         for name, release in releases.items()
     }
     return {"models": models, "rows": rows, "gates": {name: gates_of(rows, name) for name in models}}
 
 
-def measured_load(loads: Mapping[str, Any], name: str, config: CausalConfig) -> dict[str, Any] | None:
-    """What `benchmarks.model_hop --record` measured of a model, if it was of this configuration."""
+def measured_load(loads: Mapping[str, Any], name: str, sha256: str) -> dict[str, Any] | None:
+    """What `benchmarks.model_hop --record` measured of a model, if it was of these weights: rounded ones are
+    faster."""
     found: dict[str, Any] | None = loads.get(name)
-    return found if found and CausalConfig.from_dict(found["config"]) == config else None
+    return found if found and found["sha256"] == sha256 else None
 
 
 def card_text(table: Mapping[str, Any], seconds: float, histories: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class Recipe:
         rate = self.learning_rate
         _require(0.0 < rate < math.inf, f"learning rate must be a number above 0, not {rate}")
         _require(1 <= self.batch <= 100_000, f"batch must be from 1 to 100000, not {self.batch}")
-        _require(0 <= self.steps <= 10**9, f"steps must be from 0 to a billion, not {self.steps}")
+        _require(1 <= self.steps <= 10**9, f"steps must be from 1 to a billion, not {self.steps}")
         _require(0.1 <= self.item_s <= 60.0, f"items must last 0.1 to 60 seconds, not {self.item_s:g}")
 
 

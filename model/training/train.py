@@ -149,6 +149,14 @@ def _run(
 ) -> None:
     recipe, saved_at = settings.recipe, time.monotonic()
     clock, validation = _Clock(settings, state.step), Validation(settings)
+
+    def tell() -> None:
+        rate, eta_s = learning_rate_at(state.step - 1, recipe), clock.eta_s(state.step)
+        validated = validation.loss(state.ema) if validation.due(state.step) else None
+        report(Progress(state.step, recipe.steps, state.smoothed_loss, eta_s, rate, validated))
+
+    if ranks.leads and state.step and validation.due(state.step):
+        tell()  # once more: an interrupt may have kept it from being taken
     with closing(_batches(stream, settings, ranks, state.step)) as coming:
         while state.step < recipe.steps and not ranks.any(clock.over):
             loss = train_step(state, next(coming).to(settings.device), settings, ranks)
@@ -158,10 +166,7 @@ def _run(
             if time.monotonic() - saved_at > settings.checkpoint_every_s:
                 save_state(state, settings)
                 saved_at = time.monotonic()
-            rate = learning_rate_at(state.step - 1, recipe)
-            validated = validation.loss(state.ema) if validation.due(state.step) else None
-            eta_s = clock.eta_s(state.step)
-            report(Progress(state.step, recipe.steps, state.smoothed_loss, eta_s, rate, validated))
+            tell()
 
 
 def _smoothed(previous: float, value: float) -> float:
@@ -181,9 +186,9 @@ class _Clock:
         return time.monotonic() >= self._ends
 
     def eta_s(self, step: int) -> float:
-        """Seconds left after at least one step, at the pace so far."""
+        """Seconds left at the pace so far; before a step is done, as if one were."""
         now = time.monotonic()
-        by_steps = (now - self._began) / (step - self._first_step) * (self._steps - step)
+        by_steps = (now - self._began) / max(1, step - self._first_step) * (self._steps - step)
         return max(0.0, min(by_steps, self._ends - now))
 
 

@@ -4,7 +4,16 @@ import sys
 
 import pytest
 
-from benchmarks import cpu_paths, gpu_paths, latency_quality, listen, mask_domains, model_hop, network_sizes
+from benchmarks import (
+    cpu_paths,
+    gpu_paths,
+    latency_quality,
+    listen,
+    mask_domains,
+    model_hop,
+    network_sizes,
+    two_stems,
+)
 from model import catalogue
 from model.catalogue import CatalogueError
 from model.profiles import PROFILES
@@ -52,6 +61,7 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (network_sizes, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
         (network_sizes, ["--out", "file"], "file: cannot hold results"),
         (network_sizes, ["--steps", "0"], "--steps: must be a whole number above 0"),
+        (two_stems, ["--steps", "x"], "--steps: must be a whole number above 0"),
         (network_sizes, ["--loads"], "run without --loads first"),
     ],
 )

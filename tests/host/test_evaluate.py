@@ -234,6 +234,8 @@ def spoil(folder, how):
     elif how == "nan":
         stems["drums"][0, 5] = np.nan
         write_audio(folder / "drums.wav", stems["drums"], RATE_HZ)
+    elif how == "short":
+        write_song(folder, {name: audio[:, : RATE_HZ - 1] for name, audio in stems.items()})
     elif how == "cut":
         cut(folder / "drums.wav")
     elif how == "damaged":
@@ -250,6 +252,7 @@ def spoil(folder, how):
         ("rate", ["drums.wav", "16000 Hz", "8000"]),
         ("channels", ["drums.wav", "1 channels", "2"]),
         ("nan", ["drums.wav", "NaN"]),
+        ("short", ["shorter than the 1 s", "leave it out"]),
         ("cut", ["drums.wav", "ends early or is damaged"]),
         ("damaged", ["drums.flac", "ends early or is damaged"]),
     ],

@@ -119,7 +119,12 @@ def found():
         {"set": REAL, "song": "real songs, mean of 2", "stem": "bass", "mixture": scores(2.0)}
         | {"20 ms": None, WHOLE_SONG: scores(4.0), "100 ms, 2 s": scores(1.0)},
     ]
-    return {"points": points, "means": means, "rows": [], "machine": "m"}
+    rows = [
+        {"song": str(n), "stem": "vocals", "20 ms": scores(low), WHOLE_SONG: scores(high)}
+        | {"100 ms, 2 s": scores(high)}
+        for n, (low, high) in enumerate([(0.0, 1.0), (5.0, 8.0)])
+    ]
+    return {"points": points, "means": means, "rows": rows, "machine": "m"}
 
 
 def test_the_table_has_a_column_for_every_latency() -> None:
@@ -128,6 +133,14 @@ def test_the_table_has_a_column_for_every_latency() -> None:
     assert lines[2] == "| load p50 |  |  | 0.25 | - | 5.00 |"
     assert lines[4] == "| real songs, mean of 2 | vocals | -6.0 | 1.2 | 3.5 | 3.0 |"
     assert lines[5].endswith("| 2.0 | - | 4.0 | 1.0 |")
+
+
+def test_gains_over_the_whole_song_are_of_the_same_songs() -> None:
+    lines = as_markdown(found()).splitlines()[6:]
+    assert lines[:2] == ["", "| less the whole song | songs | 20 ms | 100 ms, 2 s |"]
+    assert lines[3:] == ["| vocals | 2 | -2.00 ± 1.00 | +0.00 ± 0.00 |"]  # of -1 and -3: sqrt(2) / sqrt(2)
+    alone = found() | {"rows": found()["rows"][:1]}
+    assert as_markdown(alone).splitlines() == as_markdown(found()).splitlines()[:6]
 
 
 def test_the_picture_has_a_panel_per_set_and_one_of_the_load(tmp_path) -> None:

@@ -94,11 +94,31 @@ def test_a_terminated_run_keeps_its_checkpoint_and_no_second_one_may_write_there
             time.sleep(0.1)
         second = run("--out", str(out), "--songs", str(songs), "--items", "published")
         running.send_signal(signal.SIGTERM)
+        said = running.stderr.read().decode()
         assert running.wait(60) == 130
+    assert said.splitlines()[-1] == f"stopped: {out}/training.pt keeps what was learned; go on with --resume"
     assert second.exit_code == 2
     assert "another training writes there; stop it or choose another" in second.stderr
     assert torch.load(out / "training.pt", weights_only=True)["step"] >= 2
     assert run("--out", str(out), "--resume", "--minutes", "0", "--steps", "100000").exit_code == 0
+
+
+def test_a_run_stopped_while_it_prepares_says_that_nothing_is_kept(
+    tmp_path: Path, songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host.train.QUIET_S", 0.05)
+
+    def reads_until_it_is_stopped(*_: object) -> None:
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.training.train.training_stream", reads_until_it_is_stopped)
+    stopped = run("--out", str(tmp_path / "out"), "--songs", str(songs))
+    assert stopped.exit_code == 130
+    assert stopped.stderr.splitlines() == [
+        f"preparing items: recordings are read and songs synthesised once, into {tmp_path}/out/cache",
+        "stopped before the first step: nothing was learned and nothing is kept",
+    ]
 
 
 def test_a_network_of_another_size_is_trained_and_resumed(tmp_path: Path, songs: Path) -> None:
@@ -130,6 +150,7 @@ def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--dropout", "1.5"], "dropout must be"),
+        (["--steps", "0"], "steps must be from 1"),
         (["--init", "live", "--dim", "96"], "leave out --dim"),
         (["--dim-head", "15"], "dim_head must be even"),
         (["--past-frames", "4096"], "past_frames 4096 is more than half of the rotary period"),

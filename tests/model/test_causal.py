@@ -301,9 +301,10 @@ def test_ten_minutes_hop_by_hop(profile: str) -> None:
 
 
 @pytest.mark.slow
-def test_ten_minutes_of_the_model_that_ships() -> None:
-    """At its full size, in stereo: 11 GB for the whole signal at once."""
-    model, _ = load_model("live")
+@pytest.mark.parametrize("profile", PROFILES)
+def test_ten_minutes_of_the_model_that_ships(profile: str) -> None:
+    """At its full size, in stereo: 11 GB for the whole signal at once, 17 for `stage`."""
+    model, _ = load_model(profile)
     assert isinstance(model, CausalBSRoformer)
     check_hop_by_hop(model, seconds=600)
 

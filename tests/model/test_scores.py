@@ -335,11 +335,19 @@ def test_a_training_is_named_by_its_framing() -> None:
         framed_as(dataclasses.replace(CausalConfig(), hop_frames=147))
 
 
-def test_a_load_counts_for_the_configuration_that_was_measured() -> None:
-    loads = {"m": {"config": SMALL_LIVE.to_dict(), "load_p50": 0.3}}
-    assert measured_load(loads, "m", SMALL_LIVE)["load_p50"] == 0.3
-    assert measured_load(loads, "m", CausalConfig()) is None
-    assert measured_load(loads, "other", SMALL_LIVE) is None
+def test_a_load_counts_for_the_weights_that_were_measured() -> None:
+    network = random_model()
+    measured = digest_of(network.state_dict())
+    loads = {"m": {"sha256": measured, "load_p50": 0.3}}
+    assert measured_load(loads, "m", measured)["load_p50"] == 0.3
+    assert measured_load(loads, "m", digest_of(network.round_band_weights().state_dict())) is None
+    assert measured_load(loads, "other", measured) is None
+
+
+def test_the_loads_of_the_committed_table_were_measured_of_these_weights() -> None:
+    loads = json.loads((WEIGHTS / "hop_times.json").read_text())
+    for name, facts in json.loads((WEIGHTS / "scores.json").read_text())["models"].items():
+        assert facts["load"] == measured_load(loads, name, facts["sha256"]) is not None
 
 
 def test_a_page_without_markers_is_left_alone(tmp_path) -> None:

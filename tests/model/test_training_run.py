@@ -22,7 +22,7 @@ from model.training.settings import training_stream, validation_stream
 from model.training.sources import TrainingDataError
 from model.training.state import changes, load_state, new_state, resumed, save_state
 from model.training.step import batch_loss, look_ahead_of, train_step
-from model.training.train import train
+from model.training.train import Validation, train
 from tests.model.broken_items import NoItems, no_stream
 from tests.model.builders import SMALL_LIVE
 from tests.model.small_training import assert_same_weights, one_batch, settings
@@ -265,6 +265,20 @@ def test_validation_is_taken_on_the_same_items_every_time(folder):
     assert values[0] == pytest.approx(values[1], rel=1e-3)
     items = [stream(ready).item(0).stems for stream in (training_stream, validation_stream)]
     assert not np.array_equal(*items)
+
+
+def test_a_validation_that_was_interrupted_is_taken_after_all(folder, monkeypatch):
+    ready = settings(folder, validate_every=2, validation_items=2, steps=3)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(Validation, "loss", interrupted)
+        train(ready)
+    seen = []
+    train(dataclasses.replace(ready, resume=True), seen.append)
+    assert [(p.step, p.validation is not None) for p in seen] == [(2, True), (3, True)]
 
 
 def test_training_leaves_weights_that_load(folder):
