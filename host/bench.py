@@ -18,7 +18,7 @@ from host.bench_rows import Row, as_table, in_order, picture
 from host.errors import guarded, one_line
 from host.live_times import builtin_rows, callback_rows, stream_rows
 from host.machine import machine
-from host.options import json_option
+from host.options import NumberRange, json_option
 from host.outputs import writable_folder, write_picture
 from host.progress import file_bars
 from model.catalogue import builtin_models
@@ -44,11 +44,11 @@ Task = tuple[str, Callable[[], Iterable[Row]]]
     "devices",
     type=click.Choice(DEVICES),
     multiple=True,
-    help="Of the windows: only this device; repeatable. By default the CPU, and the GPU where there is one.",
+    help="Of windows and many streams: only this device; repeatable. Both by default.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.05, 3600),
+    type=NumberRange(0.05, 3600),
     default=3.0,
     show_default=True,
     help="How long each thing is measured; p99.9 wants thousands of hops.",
@@ -65,14 +65,16 @@ def bench(
 
     \b
     callback   the audio callback for blocks of 128 frames, 4 stems
-    built-in   each built-in profile per hop on one core, HS-TasNet beside it
+    built-in   each built-in profile per hop on one core, HS-TasNet beside it;
+               a thousand streams at once on a GPU
     windows    published shapes with random weights on sliding windows,
                BS-RoFormer beside them on the same windows
 
     Load is compute time over the sound's duration: below 1 keeps up with live sound. The roofline is the
     time that the products of a window, or reading its weights once, take at the speed of a large matrix
     product and a copy measured in the same run. Mask error and output are of FP16 against FP32. Other
-    programs are measured where they are installed; where not, the row says how to get them.
+    programs are measured where they are installed; where not, the row says how to get them. Rows of a GPU
+    say why they were not measured where none can be used.
 
     \b
     Examples:
@@ -84,18 +86,18 @@ def bench(
         writable_folder(plot.parent)
     _require(devices)
     rows: list[Row] = []
+    facts = machine()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        rows.extend(_measured(tasks(parts or PARTS, devices or _present(), seconds)))
+        rows.extend(_measured(tasks(parts or PARTS, devices or DEVICES, seconds)))
     finally:  # Ctrl-C and SIGTERM too leave what was measured until then
         told = in_order(rows)
-        _show(told, as_json)
-    if plot:
-        write_picture(plot, picture(told))
+        _show(told, facts, as_json)
+        if plot:
+            write_picture(plot, picture(told))
 
 
-def _show(rows: Sequence[Row], as_json: bool) -> None:
-    facts = machine()
+def _show(rows: Sequence[Row], facts: dict[str, object], as_json: bool) -> None:
     if as_json:
         command = shlex.join(["stembridge", *sys.argv[1:]])
         click.echo(json.dumps({"machine": facts, "command": command, "rows": [asdict(row) for row in rows]}))
@@ -112,12 +114,6 @@ def _require(devices: Sequence[str]) -> None:
 
         for device in devices:
             usable(device)
-
-
-def _present() -> tuple[str, ...]:
-    from model.devices import cuda_trouble
-
-    return DEVICES[:1] if cuda_trouble() else DEVICES
 
 
 def _measured(todo: Sequence[Task]) -> Iterator[Row]:
@@ -146,7 +142,7 @@ def _builtin_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
     for name in builtin_models():
         yield f"built-in {name}", partial(builtin_rows, name, seconds)
     if "cuda" in devices:
-        yield "built-in, many streams", partial(stream_rows, seconds)
+        yield "built-in, many streams", _on_gpu("built-in, many streams", partial(stream_rows, seconds))
 
 
 def _window_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
@@ -156,7 +152,22 @@ def _window_tasks(devices: Sequence[str], seconds: float) -> Iterator[Task]:
 
     shapes = [(shape, torch.device(device)) for device in devices for shape in SHAPES[device]]
     for shape, device in shapes:
-        yield f"{shape.name}, {device}", partial(our_rows, shape, device, seconds)
+        name, measure = f"{shape.name}, {device}", partial(our_rows, shape, device, seconds)
+        yield name, measure if device.type == "cpu" else _on_gpu(name, measure)
     for shape, device in shapes:  # later, since their compilers take minutes
-        if shape.alone:
+        if shape.alone and (device.type == "cpu" or not _gpu_trouble()):
             yield f"{shape.name}, {device}, others", partial(peer_rows, shape, device, seconds)
+
+
+def _on_gpu(group: str, measure: Callable[[], Iterable[Row]]) -> Callable[[], Iterable[Row]]:
+    """The same where a GPU can be used; else a row that says why nothing was measured."""
+    trouble = _gpu_trouble()
+    return (lambda: [Row(group, "stembridge", trouble=f"not measured: {trouble}")]) if trouble else measure
+
+
+def _gpu_trouble() -> str:
+    import torch
+
+    from model.devices import cuda_trouble
+
+    return cuda_trouble(torch.cuda)

@@ -19,7 +19,14 @@ from host.audio_files import read_audio, write_audio
 from host.compiled_cache import cache_is_warm
 from host.errors import guarded
 from host.models import Execution
-from host.options import allowance_option, chain_option, execution_options, json_option, model_option
+from host.options import (
+    NumberRange,
+    allowance_option,
+    chain_option,
+    execution_options,
+    json_option,
+    model_option,
+)
 from host.outputs import results_folder, write_text
 from host.presets import PRESETS
 from host.progress import bar_with_meters, stderr_console
@@ -85,7 +92,7 @@ def load_song(seconds: float | None = None) -> Song:
     help="Frames per block of the device.",
 )
 @allowance_option
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="Play only so much of the song.")
+@click.option("--seconds", type=NumberRange(min=0.1), help="Play only so much of the song.")
 @json_option
 @guarded
 def demo(

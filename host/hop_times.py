@@ -75,10 +75,11 @@ def time_hops(separator: Separator, hops: int, paced: bool, level: float = 0.1) 
 
 
 def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:
-    """p50, p99, p99.9 and maximum in ms and as load, which is compute time over hop duration."""
+    """p50, p99, p99.9 and maximum in ms and as load, which is compute time over hop duration; and as `tail`
+    p99.9 over p50."""
     ms = {f"p{q:g}": float(np.percentile(seconds, q) * 1e3) for q in (50, 99, 99.9)}
     ms["max"] = float(seconds.max() * 1e3)
-    figures = {f"{name}_ms": value for name, value in ms.items()}
+    figures = {f"{name}_ms": value for name, value in ms.items()} | {"tail": ms["p99.9"] / ms["p50"]}
     return figures | {f"load_{name}": value / (hop_s * 1e3) for name, value in ms.items()}
 
 

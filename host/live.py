@@ -18,7 +18,14 @@ from host.compiled_cache import cache_is_warm
 from host.control_process import read_status
 from host.errors import guarded, one_line
 from host.models import Execution
-from host.options import allowance_option, chain_option, execution_options, model_option, reserve_option
+from host.options import (
+    NumberRange,
+    allowance_option,
+    chain_option,
+    execution_options,
+    model_option,
+    reserve_option,
+)
 from host.osc import DEFAULT_HOST, DEFAULT_PORT, is_loopback
 from host.portaudio import StreamSettings
 from host.presets import PRESETS
@@ -94,7 +101,7 @@ def channel_numbers(_ctx: click.Context, param: click.Parameter, value: str) -> 
     show_default=True,
     help="UDP port OSC is taken on.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0), help="Stop by itself after this time.")
+@click.option("--seconds", type=NumberRange(min=0), help="Stop by itself after this time.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, one per line.")
 @guarded
 def live(**chosen: Any) -> None:

@@ -31,12 +31,16 @@ def versions() -> dict[str, str]:
 
 
 def driver() -> str:
-    """Version of NVIDIA's driver, as its own tool tells it; empty without the tool. Threads: any."""
+    """Version of NVIDIA's driver, as its own tool tells it; empty without the tool, and where that hangs, as
+    it may beside a GPU that is lost. Threads: any."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""
     asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     return said[0] if said else ""
 
 

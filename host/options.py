@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
@@ -16,6 +17,16 @@ R = TypeVar("R")
 
 DEVICES = ("cpu", "cuda", "auto")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+
+
+class NumberRange(click.FloatRange):
+    """A range that NaN is not in: it is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -76,7 +87,7 @@ chain_option = click.option(
 )
 allowance_option = click.option(
     "--allowance-ms",
-    type=click.FloatRange(0, 1000),
+    type=NumberRange(0, 1000),
     default=DEFAULT_ALLOWANCE_MS,
     show_default=True,
     help="Time for computing a hop; part of the latency.",

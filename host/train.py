@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from host.errors import guarded
-from host.options import device_option, json_option
+from host.options import NumberRange, device_option, json_option
 from host.progress import stderr_console
 from model.profiles import TRAINABLE
 from model.training.mix import MixError, parse_mix
@@ -37,6 +37,7 @@ SONGS_HELP = (
     "Folder of songs, each a folder of vocals/drums/bass/other or vocals/instrumental files;"
     " with the folders train and test (as MUSDB18-HQ), each is its split."
 )
+MOST_PARAMETERS = 1_000_000_000  # ten times the largest published network; 16 GB to train
 QUIET_S = 10.0  # then a user who sees no step wonders
 LINE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
 SIZES = ("dim", "depth", "heads", "dim_head", "past_frames", "mask_hidden")
@@ -64,7 +65,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--past-frames", type=click.IntRange(1), help="Hops that attention hears; 128 by default.")
 @click.option("--mask-hidden", type=click.IntRange(1), help="Hidden channels of a mask; 32 by default.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
-@click.option("--minutes", type=click.FloatRange(0), help="Stop after this time; --resume goes on.")
+@click.option("--minutes", type=NumberRange(0), help="Stop after this time; --resume goes on.")
 @click.option(
     "--recipe",
     type=click.Choice(list(RECIPES)),
@@ -201,9 +202,12 @@ def _config(
     if init:
         return configuration_from(init, framing)
     try:
-        return dataclasses.replace(framing or base.config, **sizes)
+        config = dataclasses.replace(framing or base.config, **sizes)
     except ConfigError as error:
         raise TrainingError(f"no network has this size: {error}") from None
+    if config.least_parameters > MOST_PARAMETERS:
+        raise TrainingError(f"{_options(sizes)}: over {MOST_PARAMETERS:,} weights; choose a smaller network")
+    return config
 
 
 class _Bar:
@@ -225,7 +229,7 @@ class _Bar:
         )
         self._task = self._bar.add_task("training", total=settings.recipe.steps, loss=0.0)
         self._said_at = time.monotonic()
-        self._checkpoint = settings.checkpoint_path
+        self._checkpoint, self._cache = settings.checkpoint_path, settings.cache_dir
         line = f"preparing items: recordings are read and songs synthesised once, into {settings.cache_dir}"
         self._waiting = threading.Timer(QUIET_S, self.note, (line,))
         self._waiting.daemon = True
@@ -257,7 +261,7 @@ class _Bar:
         if self._checkpoint.is_file():
             self.note(f"stopped: {self._checkpoint} keeps what was learned; go on with --resume")
         else:
-            self.note("stopped before the first step: nothing was learned and nothing is kept")
+            self.note(f"stopped before the first step: what was prepared stays in {self._cache}")
 
     def remark(self, line: str) -> None:
         """Print a line above the bar and keep it for the result."""

@@ -90,9 +90,13 @@ class WindowedSeparator:
         Where the GPU's memory is too small for the window, half of it is taken, and said.
         """
         settle_arithmetic()
+        asked = self.window_frames
         with device_errors(self.device):
             while not self._fits():
                 self._shorten()
+        if self.window_frames != asked:
+            said = f"too little memory for windows of {asked} frames: taking {self.window_frames}"
+            warnings.warn(said, Compromise, stacklevel=2)
         gc.freeze()
 
     def _fits(self) -> bool:
@@ -119,8 +123,6 @@ class WindowedSeparator:
             ) from None
         forget_compiled()
         self._allocate()
-        said = f"too little memory for windows of {before} frames: taking {self.window_frames}"
-        warnings.warn(said, Compromise, stacklevel=3)
 
     def reset(self, stream: int | None = None) -> None:
         """Nothing is carried: every window brings its own past. Raises ValueError as CausalSeparator."""

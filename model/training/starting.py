@@ -69,7 +69,7 @@ def start_from(state: TrainingState, init: str) -> str:
     network, _ = load_model(init)
     weights = network.state_dict()
     if isinstance(network, CausalBSRoformer):
-        _settle(weights, network.config, state.model.config)
+        settle(weights, network.config, state.model.config)
     else:
         _require_mappable(init, network.config)
         weights = mapped(weights, network.config)
@@ -82,7 +82,7 @@ def start_from(state: TrainingState, init: str) -> str:
     return _said(init, taken, own)
 
 
-def _settle(weights: dict[str, Tensor], old: CausalConfig, new: CausalConfig) -> None:
+def settle(weights: dict[str, Tensor], old: CausalConfig, new: CausalConfig) -> None:
     """Where only one of several look-aheads is kept, what the network was told of it becomes a bias."""
     if not old.look_aheads or new.look_aheads:
         return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import signal
+import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from host import bench, hop_times, live_times, peers, window_times
 from host.bench_rows import COLUMNS, Row, as_table, in_order, picture
 from host.cli import main
+from host.machine import driver
 from host.peers import PeerError, hs_tasnet, published_roformer, stubbed
 from host.roofline import Peak, weight_bytes
 from host.window_times import SHAPES, Shape, decibels, mask_error, our_rows, peer_rows
@@ -152,11 +155,23 @@ def test_on_a_gpu_one_way_that_fails_leaves_the_others(monkeypatch: pytest.Monke
 
 
 def test_a_window_that_memory_is_too_small_for_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WindowedSeparator, "warm_up", WindowedSeparator._shorten)
-    with pytest.warns(Compromise):
-        (row,) = our_rows(TINY, torch.device("cpu"), 0.01)
+    fits = iter([False, True])
+    monkeypatch.setattr(WindowedSeparator, "_fits", lambda _self: next(fits))
+    (row,) = our_rows(TINY, torch.device("cpu"), 0.01)
     assert not row.figures
-    assert row.trouble.startswith("too little memory on cpu for windows")
+    assert row.trouble.startswith("too little memory for windows")
+
+
+def test_layers_that_cannot_be_compiled_are_no_figures_of_compiled_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def plain_after_all(self: WindowedSeparator) -> None:
+        warnings.warn("layers run uncompiled, which is slower: no compiler", Compromise, stacklevel=2)
+
+    monkeypatch.setattr(WindowedSeparator, "warm_up", plain_after_all)
+    for _ in range(2):  # of every shape, not of the first alone
+        (row,) = our_rows(TINY, torch.device("cpu"), 0.01)
+        assert (row.figures, row.trouble) == ({}, "layers run uncompiled, which is slower: no compiler")
 
 
 def test_work_that_takes_for_ever_is_ended() -> None:
@@ -221,18 +236,43 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(error: Exception) -> None:
     assert [(row.group, row.trouble) for row in rows] == [("a", ""), ("first", "two lines"), ("c", "")]
 
 
+def test_rows_of_a_gpu_that_is_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.devices.cuda_trouble", lambda _cuda: "no driver")
+    rows = [row for _, measure in bench.tasks(("windows",), ("cuda",), 1.0) for row in measure()]
+    assert [row.group for row in rows] == [f"{shape.name}, cuda" for shape in SHAPES["cuda"]]
+    ((_, measure),) = [task for task in bench.tasks(("built-in",), ("cuda",), 1.0) if "many" in task[0]]
+    assert {row.trouble for row in [*rows, *measure()]} == {"not measured: no driver"}
+
+
+def test_a_driver_that_hangs_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("nvidia-smi", 30)
+
+    monkeypatch.setattr("host.machine.shutil.which", lambda tool: tool)
+    monkeypatch.setattr("host.machine.subprocess.run", hangs)
+    assert driver() == ""
+
+
+def test_no_number_is_no_time() -> None:
+    result = CliRunner().invoke(main, ["bench", "--seconds", "nan"])
+    assert result.exit_code == 2
+    assert "'nan' is not in the range 0.05<=x<=3600" in result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_before_an_interrupt_is_shown(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
 ) -> None:
     def interrupted():
         yield Row("a", "ours", FIGURES)
         signal.raise_signal(number)
 
     monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", interrupted)])
-    result = CliRunner().invoke(main, ["bench", "--json"])
+    plot = tmp_path / "times.png"
+    result = CliRunner().invoke(main, ["bench", "--json", "--plot", str(plot)])
     assert result.exit_code == 130
     assert [row["name"] for row in json.loads(result.stdout)["rows"]] == ["ours"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_prints_json_and_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks import (
     mask_domains,
     model_hop,
     network_sizes,
-    two_stems,
+    recipes,
 )
 from model import catalogue
 from model.catalogue import CatalogueError
@@ -61,7 +61,7 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (network_sizes, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
         (network_sizes, ["--out", "file"], "file: cannot hold results"),
         (network_sizes, ["--steps", "0"], "--steps: must be a whole number above 0"),
-        (two_stems, ["--steps", "x"], "--steps: must be a whole number above 0"),
+        (recipes, ["--steps", "x"], "--steps: must be a whole number above 0"),
         (network_sizes, ["--loads"], "run without --loads first"),
     ],
 )

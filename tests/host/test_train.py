@@ -117,7 +117,7 @@ def test_a_run_stopped_while_it_prepares_says_that_nothing_is_kept(
     assert stopped.exit_code == 130
     assert stopped.stderr.splitlines() == [
         f"preparing items: recordings are read and songs synthesised once, into {tmp_path}/out/cache",
-        "stopped before the first step: nothing was learned and nothing is kept",
+        f"stopped before the first step: what was prepared stays in {tmp_path}/out/cache",
     ]
 
 
@@ -152,6 +152,8 @@ def test_what_was_trained_is_not_trained_over(tmp_path: Path) -> None:
         (["--dropout", "1.5"], "dropout must be"),
         (["--steps", "0"], "steps must be from 1"),
         (["--init", "live", "--dim", "96"], "leave out --dim"),
+        (["--dim", "100000000"], "--dim: over 1,000,000,000 weights; choose a smaller network"),
+        (["--mask-hidden", "100000000"], "--mask-hidden: over 1,000,000,000 weights"),
         (["--dim-head", "15"], "dim_head must be even"),
         (["--past-frames", "4096"], "past_frames 4096 is more than half of the rotary period"),
         (["--mix", "recorded=1e308,synthetic=1e308"], "too large together"),
