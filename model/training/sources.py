@@ -63,6 +63,15 @@ class Sources:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def told(self) -> str:
+        """How many recordings of each kind, and how long they are together: others change every item."""
+        stems = [stem for song in self.songs for stem in song.stems.values()]
+        kinds = (stems, self.singing, self.speech, self.backgrounds, list(self.one_shots.values()))
+        names = ("stems", "sung", "spoken", "backgrounds", "one-shots")
+        counts = ", ".join(f"{len(kind)} {name}" for kind, name in zip(kinds, names, strict=True))
+        return f"{counts}, {sum(pcm.shape[-1] for kind in kinds for pcm in kind)} frames in all"
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to mix from."""
         return not (self.songs or self.singing or self.speech or self.backgrounds or self.one_shots)

@@ -39,6 +39,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     step: int = 0
     smoothed_loss: float = math.nan
+    recordings: str = ""
+    """What it was trained on so far, as `Sources.told` says it; empty in older files."""
 
 
 def new_state(settings: TrainSettings) -> TrainingState:
@@ -96,6 +98,7 @@ def _kept(state: TrainingState, settings: TrainSettings) -> dict[str, Any]:
         "scaler": state.scaler.state_dict(),
         "step": state.step,
         "smoothed_loss": state.smoothed_loss,
+        "recordings": state.recordings,
     }
 
 
@@ -180,6 +183,7 @@ def _fill(state: TrainingState, saved: dict[str, Any]) -> None:
     if saved.get("scaler"):  # empty, or absent in older files, where the run needs none
         state.scaler.load_state_dict(saved["scaler"])
     state.step, state.smoothed_loss = int(saved["step"]), float(saved["smoothed_loss"])
+    state.recordings = str(saved.get("recordings", ""))
 
 
 def _difference(found: Any, wanted: Any) -> str:

@@ -72,6 +72,9 @@ def _train(settings: TrainSettings, ranks: Ranks, report: Report, note: Note) ->
         stream = training_stream(settings)
     for line in stream.remarks if ranks.leads else []:
         note(line)
+    before, state.recordings = state.recordings, stream.sources.told
+    if ranks.leads and before not in ("", state.recordings):
+        note(f"resumed with other recordings: {state.recordings}; so far {before}")
     accepted(stream.sources, settings.bad_data)
     for line in validation_remarks(settings) if ranks.leads else []:
         note(line)

@@ -59,6 +59,19 @@ def test_a_run_that_stopped_goes_on_to_the_end(tmp_path: Path, songs: Path) -> N
     assert [row["step"] for row in table(tmp_path)] == ["1", "2"]
 
 
+def test_a_run_that_goes_on_with_other_recordings_says_so(tmp_path: Path, songs: Path) -> None:
+    out = ["--out", str(tmp_path / "out"), "--songs", str(songs), "--items", "published", "--json"]
+    assert run(*out).exit_code == 0
+    shutil.copytree(songs / "one", songs / "two")
+    finished = run("--out", str(tmp_path / "out"), "--resume", "--steps", "3", "--json")
+    (remark,) = [line for line in json.loads(finished.stdout)["remarks"] if "recordings" in line]
+    nothing = "0 sung, 0 spoken, 0 backgrounds, 0 one-shots"
+    assert remark == (
+        f"resumed with other recordings: 8 stems, {nothing}, 1764000 frames in all;"
+        f" so far 4 stems, {nothing}, 882000 frames in all"
+    )
+
+
 def test_a_mix_of_items_that_have_none_is_refused(tmp_path: Path) -> None:
     for published in (("--items", "published"), ("--recipe", "published")):
         result = run("--out", str(tmp_path), *published, "--mix", "speech=0")
