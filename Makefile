@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install -q -c constraints.txt
 SYSTEM_PACKAGES := libportaudio2
 TEST_PACKAGES   := jackd2 sox liblo-tools puredata-core
 
-.PHONY: demo test test-slow lint bench system system-test clean
+.PHONY: demo test test-slow test-gpu lint bench system system-test clean
 
 demo: $(VENV)/.installed system
 	$(BIN)/stembridge demo --out demo-out
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev system-test lint
 
 test-slow: $(VENV)/.installed-dev system-test
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

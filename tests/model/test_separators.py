@@ -156,14 +156,19 @@ def test_warm_up_freezes_and_close_thaws() -> None:
 
 
 def test_nothing_grows_after_warm_up(separator: CausalSeparator) -> None:
+    """What grows does so every time; what other threads of the tests take meanwhile comes once."""
     audio, out = noise(2, separator.hop_frames), np.empty((4, 2, separator.hop_frames), dtype=np.float32)
+
+    def grown() -> int:
+        before = tracemalloc.take_snapshot()
+        for _ in range(200):
+            separator.separate(audio, out)
+        return sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, "filename"))
+
     tracemalloc.start()
-    before = tracemalloc.take_snapshot()
-    for _ in range(200):
-        separator.separate(audio, out)
-    grown = sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, "filename"))
+    least = min(grown() for _ in range(3))
     tracemalloc.stop()
-    assert grown < 20_000
+    assert least < 20_000
 
 
 HOPS = CHUNK_HOPS - 1
