@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +37,7 @@ from model.checkpoint import load_model
 from model.config import CausalConfig
 from model.separators import CausalSeparator
 from model.training.arguments import OneLineParser, count
+from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches
 from model.training.recipe import Recipe
@@ -105,28 +106,39 @@ def compete(base: TrainSettings, validate_every: int, earlier: dict[str, Any], r
     Errors: TrainingError, TrainingDataError.
     """
     shapes = contestants(base, earlier)
-    with ranks.leader_first():
-        stream = training_stream(base)
-    accepted(stream.sources, base.bad_data)
+    stream = opened(base, ranks)
     first, last = min(shape.state.step for shape in shapes), base.recipe.steps
     held = validation_batches(base, ranks)
     if first == 0:
         judge(shapes, held, ranks)
+    for step, batch in heard(stream, base, range(first, last), ranks):
+        for shape in (s for s in shapes if s.state.step == step):
+            train_step(shape.state, batch, shape.settings, ranks)
+        if (step + 1) % validate_every and step + 1 < last:
+            continue
+        judge(shapes, held, ranks)
+        if ranks.leads:
+            keep(shapes, base.out_dir)
+
+
+def opened(base: TrainSettings, ranks: Ranks) -> ItemStream:
+    """What all learn from; the first process decodes it. Errors: TrainingDataError."""
+    with ranks.leader_first():
+        stream = training_stream(base)
+    accepted(stream.sources, base.bad_data)
+    return stream
+
+
+def heard(stream: ItemStream, base: TrainSettings, steps: range, ranks: Ranks) -> Iterator[tuple[int, Batch]]:
+    """These steps, and of each one's batch this process's part, behind a progress bar."""
     size = base.recipe.batch
-    indices = (ranks.share(range(step * size, (step + 1) * size)) for step in range(first, last))
+    indices = (ranks.share(range(step * size, (step + 1) * size)) for step in steps)
     with (
         closing(batches(lambda: stream, indices, base.item_frames)) as coming,
         Progress(console=stderr_console(), disable=not ranks.leads) as bar,
     ):
-        for step in bar.track(range(first, last), description="training"):
-            batch = next(coming)
-            for shape in (s for s in shapes if s.state.step == step):
-                train_step(shape.state, batch, shape.settings, ranks)
-            if (step + 1) % validate_every and step + 1 < last:
-                continue
-            judge(shapes, held, ranks)
-            if ranks.leads:
-                keep(shapes, base.out_dir)
+        for step in bar.track(steps, description="training"):
+            yield step, next(coming)
 
 
 def validation_batches(base: TrainSettings, ranks: Ranks) -> list[Batch]:

@@ -14,30 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
-from benchmarks.network_sizes import starting
+from benchmarks.network_sizes import heard, opened, starting
 from host.errors import UserError, guarded
 from host.outputs import results_folder, write_text
-from host.progress import stderr_console
 from model.catalogue import BUILTIN
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
 from model.training.arguments import OneLineParser, count
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.evaluate import Row, evaluate, held_out_songs, whole
-from model.training.prefetch import Batch, batches
+from model.training.prefetch import Batch
 from model.training.recipe import Recipe
-from model.training.score_tables import SETS, markdown_line
-from model.training.settings import TrainSettings, training_stream
-from model.training.sources import accepted
+from model.training.score_tables import SETS, markdown_line, means
+from model.training.settings import TrainSettings
 from model.training.state import TrainingState, save_state
 from model.training.step import train_step
 
@@ -73,17 +69,8 @@ def trained(base: TrainSettings, names: Sequence[str], ranks: Ranks) -> dict[str
     """
     settings = {name: settings_of(base, name) for name in names}
     states = {name: starting(own) for name, own in settings.items()}
-    with ranks.leader_first():
-        stream = training_stream(base)
-    accepted(stream.sources, base.bad_data)
-    size, steps = base.recipe.batch, range(base.recipe.steps)
-    indices = (ranks.share(range(step * size, (step + 1) * size)) for step in steps)
-    with (
-        closing(batches(lambda: stream, indices, base.item_frames)) as coming,
-        Progress(console=stderr_console(), disable=not ranks.leads) as bar,
-    ):
-        for _ in bar.track(steps, description="training"):
-            learn(states, next(coming), settings, ranks)
+    for _, batch in heard(opened(base, ranks), base, range(base.recipe.steps), ranks):
+        learn(states, batch, settings, ranks)
     if ranks.leads:
         for name, state in states.items():
             save_state(state, settings[name])
@@ -105,11 +92,10 @@ def learn(
 def gains(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, float]]:
     """By set and stem ("real songs, vocals"): mean SI-SDR of what ships, what each contestant adds, in dB."""
     found = {}
-    for kind, stem in dict.fromkeys((row["set"], row["stem"]) for row in rows):
-        same = [row for row in rows if (row["set"], row["stem"]) == (kind, stem)]
-        means = {name: fmean(row[name]["si_sdr"] for row in same) for name in (SHIPPED, *names)}
-        added = {name: round(means[name] - means[SHIPPED], 3) for name in names}
-        found[f"{SETS[kind]}, {stem}"] = {SHIPPED: round(means[SHIPPED], 3)} | added
+    for row in means(rows):
+        db = {name: row[name]["si_sdr"] for name in (SHIPPED, *names)}
+        added = {name: round(db[name] - db[SHIPPED], 2) for name in names}
+        found[f"{SETS[row['set']]}, {row['stem']}"] = {SHIPPED: db[SHIPPED]} | added
     return found
 
 

@@ -1,6 +1,7 @@
 """Command lines of the tools beside `stembridge`: what is wrong with one is said in one line."""
 
 import argparse
+import math
 from typing import NoReturn
 
 SHORTEST_S, LONGEST_S = 1.0, 3600.0
@@ -26,12 +27,15 @@ def count(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A type of arguments: the length of a song, from SHORTEST_S to LONGEST_S."""
+    return within(text, SHORTEST_S, LONGEST_S, " seconds")
+
+
+def within(text: str, least: float, most: float, unit: str = "") -> float:
+    """A number from `least` to `most`. Raises ArgumentTypeError for any other text."""
     try:
-        length = float(text)
+        number = float(text)
     except ValueError:
-        length = 0.0
-    if SHORTEST_S <= length <= LONGEST_S:
-        return length
-    raise argparse.ArgumentTypeError(
-        f"must be from {SHORTEST_S:g} to {LONGEST_S:g} seconds, not {text!r:.40}"
-    )
+        number = math.nan  # which no range holds
+    if least <= number <= most:
+        return number
+    raise argparse.ArgumentTypeError(f"must be from {least:g} to {most:g}{unit}, not {text!r:.40}")

@@ -22,7 +22,7 @@ from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_model, save_checkpoint
 from model.config import CausalConfig, ConfigError
 from model.profiles import TRAINABLE
-from model.training.arguments import ArgumentsError, OneLineParser
+from model.training.arguments import ArgumentsError, OneLineParser, within
 from model.training.recipe import TrainingError
 from model.training.starting import configuration_from, settle
 
@@ -71,28 +71,20 @@ def soften(network: CausalBSRoformer, divisor: float) -> None:
 def part(text: str) -> Part:
     """A type of arguments: MODEL or MODEL=SHARE."""
     model, equals, share = text.rpartition("=")
+    if not equals:
+        return text, 1.0
     try:
-        return (model, finite(share)) if equals else (text, 1.0)
+        number = float(share)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r:.80} is no MODEL=SHARE: the share is a number") from None
-
-
-def finite(text: str) -> float:
-    """Raises ValueError."""
-    number = float(text)
+        number = math.nan
     if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+        raise argparse.ArgumentTypeError(f"{text!r:.80} is no MODEL=SHARE: the share is a number")
+    return model, number
 
 
 def divisor(text: str) -> float:
     """A type of arguments: what to divide by."""
-    try:
-        if 0.1 <= (number := finite(text)) <= 10.0:
-            return number
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 10, not {text!r:.40}")
+    return within(text, 0.1, 10.0)
 
 
 def main() -> None:

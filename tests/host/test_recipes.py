@@ -53,8 +53,9 @@ def test_karaoke_does_not_care_which_stem_of_the_rest_it_is() -> None:
 
 
 def row(stem, shipped, **systems):
-    scores = {name.replace("_", " "): {"si_sdr": value} for name, value in systems.items()}
-    return {"set": "real", "stem": stem, SHIPPED: {"si_sdr": shipped}} | scores
+    values = {SHIPPED: shipped} | {name.replace("_", " "): value for name, value in systems.items()}
+    scores = {name: {"si_sdr": value, "sdr": value} for name, value in values.items()}
+    return {"set": "real", "song": "a song", "stem": stem} | scores
 
 
 def test_gains_are_means_over_the_songs_of_a_set_and_runs_add_up() -> None:
