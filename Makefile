@@ -6,13 +6,14 @@ PIP    := $(BIN)/pip install -q -c constraints.txt
 SYSTEM_PACKAGES := libportaudio2
 TEST_PACKAGES   := jackd2 sox liblo-tools puredata-core
 
-.PHONY: demo test test-slow test-gpu lint bench system system-test clean
+.PHONY: demo test test-slow test-gpu compiled lint bench system system-test clean
 
 demo: $(VENV)/.installed system
 	$(BIN)/stembridge demo --out demo-out
 
 # What only computes shares the cores; what plays to a real clock has them to itself.
-test: $(VENV)/.installed-dev system-test lint
+test: $(VENV)/.installed-dev system-test
+	$(MAKE) -j2 lint compiled
 	$(BIN)/python -m pytest -n auto --ignore tests/live --ignore tests/faults
 	$(BIN)/python -m pytest tests/live tests/faults
 
@@ -21,6 +22,10 @@ test-slow: $(VENV)/.installed-dev system-test
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+# The audio callback and the hop of the built-in model, once: every process of the tests would compile them.
+compiled: $(VENV)/.installed-dev
+	$(BIN)/python -c "import streaming.callback, host.speed; host.speed.findings()"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -86,12 +86,23 @@ def device_errors(device: torch.device) -> Iterator[None]:
                 f"{device}: too little memory; take a smaller model, fewer streams or pieces at a time,"
                 " or --device cpu"
             ) from None
-        if isinstance(error, torch.AcceleratorError):
+        if loss := _loss_of(device, error):
             raise DeviceError(
-                f"{device} is lost to this process ({first_line(error)}): start it again,"
-                " or take --device cpu"
+                f"{device} is lost to this process ({first_line(loss)}): start it again, or take --device cpu"
             ) from error
         raise
+
+
+def _loss_of(device: torch.device, error: RuntimeError) -> RuntimeError | None:
+    """What a lost GPU's driver says. Libraries on it tell of it in words of their own: then it is asked."""
+    if isinstance(error, torch.AcceleratorError):
+        return error
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except torch.AcceleratorError as said:
+        return said
+    return None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -136,9 +136,20 @@ def test_what_a_driver_says_becomes_one_line(error: Exception, complaint: str) -
     assert "\n" not in str(said.value)
 
 
-def test_errors_that_are_not_the_drivers_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"), device_errors(CUDA):
-        raise RuntimeError("mat1 and mat2")
+def test_a_lost_gpu_of_which_a_library_tells_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(device: torch.device) -> None:
+        raise torch.AcceleratorError(f"CUDA error: unspecified launch failure\n{ADVICE}")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    with pytest.raises(DeviceError, match=r"is lost .*unspecified launch failure"), device_errors(CUDA):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx")
+
+
+def test_errors_that_are_not_the_drivers_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    for device in (CUDA, torch.device("cpu")):
+        with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"), device_errors(device):
+            raise RuntimeError("mat1 and mat2")
 
 
 @pytest.mark.parametrize(
