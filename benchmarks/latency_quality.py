@@ -3,16 +3,16 @@
 One checkpoint that was trained with several look-aheads is scored on held-out songs at each of them, and,
 unbounded, on sliding windows of several lengths and look-aheads; beside it the `stage` profile where its
 weights are installed. Written into `--out`: latency_quality.png, .md and .json. SI-SDR is the mean over the
-songs of a set; load is compute time over hop duration on one core, paced where a hop streams. Scores take
-long and do not mind company, loads are the other way round: `--loads` measures only those again. Every system
-hears LEAD_IN_S of a song before what is scored: a window that reaches back to silence does worse.
+songs of a set; load is compute time over hop duration on one core, paced where a hop streams, and over the
+length of the sound at the whole song. Scores take long and do not mind company, loads are the other way
+round: `--loads` measures only those again, of the same weights. Every system hears LEAD_IN_S of a song
+before what is scored: a window that reaches back to silence does worse.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.latency_quality_pages import as_markdown, picture
 from benchmarks.model_hop import causal
@@ -34,7 +35,8 @@ from model.catalogue import builtin_models
 from model.causal import CausalBSRoformer
 from model.config import WHOLE_SIGNAL
 from model.separators import CausalSeparator
-from model.training.arguments import OneLineParser, count, seconds
+from model.training.arguments import OneLineParser, count, seconds, tell
+from model.training.card import digest_of
 from model.training.evaluate import HeldOutSong, Separate, evaluate, held_out_songs, whole
 from model.training.score_tables import means
 from model.training.synth import Audio
@@ -51,6 +53,8 @@ WINDOWS_S = (1.0, 4.0)
 LOOK_AHEADS_S = (0.01, 0.05, 0.13)
 """At GPU_WINDOW_S: 60, 100 and 180 ms of latency."""
 WINDOW_LOAD_S = 20.0
+WHOLE_LOAD_S, WHOLE_LOAD_RUNS = 10.0, 5
+"""The load at the whole song is of so much noise, so often."""
 LEAD_IN_S = 4.0
 """As long as the longest window."""
 
@@ -172,10 +176,26 @@ def chosen(songs: Sequence[HeldOutSong], each: int | None, seconds: float) -> li
     return [song.excerpt(seconds, LEAD_IN_S) for same in sets for song in same[:each]]
 
 
-def load_of(point: Point, hops: int) -> dict[str, float] | None:
-    """Percentiles of the load per hop, of the engine's separator; None where nothing is live."""
+def load_of(point: Point, hops: int) -> dict[str, float]:
+    """Percentiles of the load: per hop of the engine's separator, or of sounds that are separated at once."""
     if point.latency_ms is None:
-        return None
+        took, length_s = _times_of_wholes(point.network), WHOLE_LOAD_S
+    else:
+        took, length_s = _times_of_hops(point, hops)
+    return {key: round(value, 3) for key, value in summary(took, length_s).items()}
+
+
+def _times_of_wholes(network: CausalBSRoformer) -> NDArray[np.float64]:
+    torch.set_num_threads(1)
+    config = network.config
+    frames = round(WHOLE_LOAD_S * config.sample_rate_hz)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((config.channels, frames), np.float32)
+    with torch.inference_mode():
+        return timed(lambda _: whole(network)(noise), WHOLE_LOAD_RUNS)
+
+
+def _times_of_hops(point: Point, hops: int) -> tuple[NDArray[np.float64], float]:
+    """Seconds of every hop, and a hop's length in seconds."""
     separator: CausalSeparator | WindowedSeparator
     if point.framing:
         separator = WindowedSeparator(point.network, point.framing)
@@ -188,15 +208,20 @@ def load_of(point: Point, hops: int) -> dict[str, float] | None:
         separator.warm_up()
         took = time_hops(separator, hops, paced=True)
     separator.close()
-    figures = summary(took, separator.hop_frames / separator.sample_rate_hz)
-    return {key: round(value, 3) for key, value in figures.items()}
+    return took, separator.hop_frames / separator.sample_rate_hz
 
 
 def scored(points: Sequence[Point], options: argparse.Namespace) -> dict[str, Any]:
     """The scores on the songs that the command line asks for. Errors: TrainingDataError, UserError."""
     with TemporaryDirectory() as cache:
-        songs = held_out_songs(options.audio, Path(cache), options.seconds + LEAD_IN_S)
-    return measure(points, chosen(songs, options.songs, options.seconds))
+        songs = held_out_songs(options.audio, Path(cache), tell, options.seconds + LEAD_IN_S)
+    found = measure(points, chosen(songs, options.songs, options.seconds))
+    return found | {"songs": options.songs, "seconds": options.seconds, "weights": digests_of(points)}
+
+
+def digests_of(points: Sequence[Point]) -> list[str]:
+    """The weights that the points have, each once."""
+    return list(dict.fromkeys(digest_of(point.network.state_dict()) for point in points))
 
 
 def measure(points: Sequence[Point], songs: Sequence[HeldOutSong]) -> dict[str, Any]:
@@ -211,11 +236,7 @@ def with_loads(found: Mapping[str, Any], points: Sequence[Point], hops: int) -> 
     for facts, point in zip(found["points"], points, strict=True):
         tell(f"load at {point.name}")
         loaded.append({**facts, "load": load_of(point, hops)})
-    return {**found, "machine": processor(), "points": loaded}
-
-
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return {**found, "machine": processor(), "hops": hops, "points": loaded}
 
 
 def write(found: dict[str, Any], out: Path) -> None:
@@ -224,13 +245,15 @@ def write(found: dict[str, Any], out: Path) -> None:
 
 
 def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:
-    """What a run before this one found of the same points. Errors: UserError where there was none."""
+    """What a run before this one found of the same points and weights. Errors: UserError where none did."""
     path = out / "latency_quality.json"
     found: dict[str, Any] = {"points": []}
     with suppress(OSError, ValueError):  # not there, or no JSON
         found = json.loads(path.read_text())
     if [facts["name"] for facts in found["points"]] != [point.name for point in points]:
         raise UserError(f"{path}: holds no scores of these points; run without --loads first")
+    if found.get("weights") != digests_of(points):
+        raise UserError(f"{path}: holds scores of other weights; run without --loads first")
     return found
 
 

@@ -16,7 +16,7 @@ from host.outputs import results_folder, write_text
 from host.report import ScoredSong, listening_page
 from model.causal import CausalBSRoformer
 from model.filters import RATE_HZ
-from model.training.arguments import OneLineParser, count
+from model.training.arguments import OneLineParser, count, tell
 from model.training.evaluate import TRUE_PARTS, HeldOutSong, estimates_of, held_out_songs, whole
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     network = causal(options.model)
     with results_folder(options.report.parent), TemporaryDirectory() as cache:
-        songs = chosen(held_out_songs(options.audio, Path(cache)), options.songs, EXCERPT_S)
+        songs = chosen(held_out_songs(options.audio, Path(cache), tell), options.songs, EXCERPT_S)
         page = listening_page(f"{options.model} on held-out songs", [heard(network, song) for song in songs])
         write_text(options.report, page)
 

@@ -19,7 +19,7 @@ from model.bands import CAUSAL_BANDS
 from model.baselines import HOP_FRAMES, WINDOW_FRAMES
 from model.metrics import si_sdr_db
 from model.stft import CentredSTFT, mid_side
-from model.training.arguments import OneLineParser
+from model.training.arguments import OneLineParser, tell
 from model.training.evaluate import HeldOutSong, held_out_songs
 from model.training.score_tables import markdown_line
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="library of recordings; without, synthesised songs alone")
     arguments = parser.parse_args()
     with TemporaryDirectory() as cache:
-        songs = held_out_songs(arguments.audio, Path(cache))
+        songs = held_out_songs(arguments.audio, Path(cache), tell)
     heads = [f"{name}: {frames}" for frames, name in product(FRAMES_ON_END, DOMAINS)]
     print(markdown_line(["song", *heads]))
     print(markdown_line(["---", *["--:"] * len(heads)]))

@@ -36,7 +36,7 @@ from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
 from model.config import CausalConfig
 from model.separators import CausalSeparator
-from model.training.arguments import OneLineParser, count
+from model.training.arguments import OneLineParser, count, seed, tell
 from model.training.dataset import ItemStream
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.prefetch import Batch, batches
@@ -122,9 +122,15 @@ def compete(base: TrainSettings, validate_every: int, earlier: dict[str, Any], r
 
 
 def opened(base: TrainSettings, ranks: Ranks) -> ItemStream:
-    """What all learn from; the first process decodes it. Errors: TrainingDataError."""
+    """What all learn from; the first process decodes it, and says what is left out.
+
+    Errors: TrainingDataError, TrainingError.
+    """
+    ranks.check_batch(base.recipe.batch)
     with ranks.leader_first():
         stream = training_stream(base)
+    for line in stream.remarks if ranks.leads else []:
+        tell(line)
     accepted(stream.sources, base.bad_data)
     return stream
 
@@ -142,7 +148,8 @@ def heard(stream: ItemStream, base: TrainSettings, steps: range, ranks: Ranks) -
 
 
 def validation_batches(base: TrainSettings, ranks: Ranks) -> list[Batch]:
-    """This process's part of the items that all shapes are judged by."""
+    """This process's part of the items that all shapes are judged by. Errors: as `opened`."""
+    ranks.check_batch(VALIDATION_ITEMS)
     mine = (range(index, index + 1) for index in ranks.share(range(VALIDATION_ITEMS)))
     return list(batches(partial(validation_stream, base), mine, base.item_frames))
 
@@ -212,7 +219,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="library of recordings; without, synthesised songs alone")
     parser.add_argument("--steps", type=count, default=300, help="steps in all (default: %(default)s)")
     parser.add_argument("--validate-every", type=count, default=100, help="steps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which items are drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="which items are drawn (default: %(default)s)")
     parser.add_argument("--loads", action="store_true", help="only time hops")
     parser.add_argument(
         "--out", type=Path, default=Path("network-sizes"), help="folder (default: %(default)s)"

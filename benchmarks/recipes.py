@@ -5,8 +5,8 @@ from how `live` was trained. "vocals and the rest" is for karaoke alone: its los
 the sum of the others. (It still gives four stems, so it is as able as the others, and more than a network of
 two is: what differs is what its weights are for.) What is compared is the gain in SI-SDR over what ships on
 held-out songs, in the mean of a set. A run adds to what those before it found in `--out`: recipes.json and
-.md, and a folder with a checkpoint for every contestant. Start it with torchrun to share every batch among
-processes.
+.md, and a folder with a checkpoint for every contestant; one that is interrupted begins anew. Start it with
+torchrun to share every batch among processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from host.outputs import results_folder, write_text
 from model.catalogue import BUILTIN
 from model.causal import CausalBSRoformer
 from model.checkpoint import load_model
-from model.training.arguments import OneLineParser, count
+from model.training.arguments import OneLineParser, count, seed, tell
 from model.training.distributed import Ranks, ranks_of_run
 from model.training.evaluate import Row, evaluate, held_out_songs, whole
 from model.training.prefetch import Batch
@@ -125,7 +125,7 @@ def as_markdown(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def scored(networks: Mapping[str, CausalBSRoformer], base: TrainSettings) -> dict[str, dict[str, float]]:
-    songs = held_out_songs(base.audio_dir, base.cache_dir)
+    songs = held_out_songs(base.audio_dir, base.cache_dir, tell)
     shipped, _ = load_model(BUILTIN)
     assert isinstance(shipped, CausalBSRoformer)
     systems = {name: whole(network) for name, network in ({SHIPPED: shipped} | dict(networks)).items()}
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="library of recordings; without, synthesised songs alone")
     parser.add_argument("--only", choices=CONTESTANTS, action="append", help="default: all (repeatable)")
     parser.add_argument("--steps", type=count, default=240, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="which items are drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="which items are drawn (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("recipes"), help="folder (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)

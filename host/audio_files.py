@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pedalboard.io import AudioFile
 
+from model.files import has_unicode_name
 from model.training.headers import frames_held
 from streaming.separator import Audio
 
@@ -101,6 +102,8 @@ def _header(path: Path) -> tuple[int, int]:
         raise AudioFileError(f"{path}: is a folder; name the files in it.")
     if not path.is_file():
         raise AudioFileError(f"{path}: there is no such file; check the name.")
+    if not has_unicode_name(path):
+        raise AudioFileError(f"{path}: its name is not in UTF-8; rename it.")
     with _readable(path), AudioFile(str(path)) as source:
         rate_hz, channels = int(source.samplerate), int(source.num_channels)
         if frames_held(path, source.frames) == 0:

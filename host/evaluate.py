@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from host.errors import USER_ERROR, UserError, complain, guarded, is_expected, one_line
-from host.musdb import STEMS, TrueSong, read_song, song_folders, sum_of
+from host.musdb import STEMS, TrueSong, read_song, song_folders, sum_of, unscored_folders
 from host.options import device_option, json_option, model_option, stems_option
 from host.outputs import results_folder, write_bytes, write_text
 from host.progress import Advance, file_bars
@@ -143,7 +143,7 @@ def _bounded(value: float | None) -> float | None:
     metavar="DIR",
     required=True,
     type=click.Path(path_type=Path),
-    help="Songs as DIR/SONG/STEM.wav, or DIR/test/SONG/STEM.wav.",
+    help="Songs as DIR/SONG/STEM.wav; with the folders test and train, those of test.",
 )
 @model_option
 @stems_option
@@ -193,6 +193,8 @@ def evaluate(
     stems sound. A song that cannot be scored is reported and left out; the exit code is 2 then.
     """
     songs = song_folders(data)
+    if others := unscored_folders(data):
+        click.echo(f"not scored: {', '.join(others)}; to score it, give that folder as --data", err=True)
     renderer = open_renderer(model, device, ())
     scored = targets(renderer.stem_names, stems, model)
     heard: list[ScoredSong] = []

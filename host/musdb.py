@@ -15,7 +15,9 @@ from model.training.headers import ends_early, sum_differs
 from streaming.separator import Audio
 
 STEMS = ("vocals", "drums", "bass", "other")
-PARTS = ("train", "test")
+MIXTURE = "mixture"
+SCORED_PARTS = ("test", "train")
+"""Where songs lie by part, the first of these that is there is scored: models were trained on the other."""
 SHORTEST_S = 1.0
 """The window of the SDR of MUSDB18: a mean over songs must not rest on less than one."""
 
@@ -34,13 +36,13 @@ class TrueSong:
 
 
 def song_folders(data: Path) -> dict[str, Path]:
-    """The songs of DATA/SONG or DATA/train/SONG and DATA/test/SONG, by name. Errors: MusdbError."""
+    """The songs of DATA/test/SONG, DATA/train/SONG or DATA/SONG, the first that there is, by name.
+
+    Errors: MusdbError.
+    """
     if not data.is_dir():
         raise MusdbError(f"{data}: there is no such folder; name the one that holds the songs.")
-    roots = [data / part for part in PARTS if (data / part).is_dir()] or [data]
-    folders = sorted(
-        path for root in roots for path in root.iterdir() if path.is_dir() and path.name[0] != "."
-    )
+    folders = _folders(_scored_part(data))
     if not folders:
         raise MusdbError(
             f"{data}: holds no songs; each needs a folder with {', '.join(STEMS)} as .wav files."
@@ -48,16 +50,32 @@ def song_folders(data: Path) -> dict[str, Path]:
     return {path.relative_to(data).as_posix(): path for path in folders}
 
 
+def unscored_folders(data: Path) -> list[str]:
+    """What lies beside the part that `song_folders` takes."""
+    part = _scored_part(data)
+    return [] if part == data else [path.name for path in _folders(data) if path != part]
+
+
+def _scored_part(data: Path) -> Path:
+    """Its folder, in whatever case its name is; where songs do not lie by part, all of them."""
+    parts = {path.name.lower(): path for path in _folders(data)}
+    return next((parts[name] for name in SCORED_PARTS if name in parts), data)
+
+
+def _folders(inside: Path) -> list[Path]:
+    return sorted(path for path in inside.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
 def read_song(folder: Path) -> TrueSong:
     """Read the stems, and the mixture where there is one: else it is their sum.
 
-    Errors: MusdbError where a stem is missing, cut, damaged, or differs in rate, channels or length, and
-    where the song is shorter than SHORTEST_S; those of `read_audio`.
+    Errors: MusdbError where a stem is missing, there twice, cut, damaged, or differs in rate, channels or
+    length, and where the song is shorter than SHORTEST_S; those of `read_audio`.
     """
-    missing = [name for name in STEMS if _find(folder, name) is None]
+    paths = _stem_paths(folder)
+    missing = [name for name in STEMS if name not in paths]
     if missing:
         raise MusdbError(f"{folder}: has no {missing[0]}.wav; a song needs {', '.join(STEMS)}.")
-    paths = {name: path for name in (*STEMS, "mixture") if (path := _find(folder, name))}
     stems: dict[str, Audio] = {}
     rate_hz = 0
     for name, path in paths.items():
@@ -65,7 +83,7 @@ def read_song(folder: Path) -> TrueSong:
         rate_hz = rate_hz or stem_rate_hz
         _check_alike(path, (stem_rate_hz, *stems[name].shape), (rate_hz, *stems[STEMS[0]].shape))
     _check_length(folder, stems[STEMS[0]].shape[1] / rate_hz)
-    mixture = stems.pop("mixture") if "mixture" in stems else sum_of(stems.values())
+    mixture = stems.pop(MIXTURE) if MIXTURE in stems else sum_of(stems.values())
     return TrueSong(rate_hz, mixture, stems)
 
 
@@ -85,9 +103,14 @@ def sum_of(parts: Iterable[Audio]) -> Audio:
     return reduce(np.add, parts)
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    candidates = [folder / f"{name}{suffix}" for suffix in FORMATS]
-    return next((path for path in candidates if path.is_file()), None)
+def _stem_paths(folder: Path) -> dict[str, Path]:
+    """The files of stems and mixture by name, in whatever case. Errors: MusdbError where two are the same."""
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS):
+        name = path.stem.lower()
+        if name in (*STEMS, MIXTURE) and found.setdefault(name, path) != path:
+            raise MusdbError(f"{folder}: has two files for {name}; keep one.")
+    return {name: found[name] for name in (*STEMS, MIXTURE) if name in found}
 
 
 def _check_length(folder: Path, seconds: float) -> None:

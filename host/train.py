@@ -26,6 +26,7 @@ from host.errors import guarded
 from host.options import NumberRange, device_option, json_option
 from host.progress import stderr_console
 from model.profiles import TRAINABLE
+from model.training.arguments import MOST_SEED
 from model.training.mix import MixError, parse_mix
 from model.training.recipe import PRECISIONS, RECIPES, Recipe
 
@@ -98,7 +99,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--dropout", type=float, help="Chance of dropping a value of the transformers.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the transformers; all else is FP32.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Which items are drawn.")
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), help="Which items are drawn.")
 @device_option
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of the network."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from host.outputs import write_picture, write_text
+from host.outputs import OutputError, write_picture, write_text
 
 if TYPE_CHECKING:
     from model.training.train import Progress
@@ -33,11 +34,12 @@ class TrainingLog:
     def __enter__(self) -> TrainingLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._table is None:
             return
         self._table.close()
-        self._draw()
+        with contextlib.suppress(OutputError) if error else contextlib.nullcontext():
+            self._draw()  # a full disk is told of by what met it first
         if self._events is not None:
             self._events.close()
 

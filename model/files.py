@@ -6,6 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def has_unicode_name(path: Path) -> bool:
+    """Whether libraries that know names as Unicode alone can open a path; other bytes are lone surrogates."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to, which takes its name at the end; an older file is replaced at once.

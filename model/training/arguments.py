@@ -1,10 +1,15 @@
-"""Command lines of the tools beside `stembridge`: what is wrong with one is said in one line."""
+"""Command lines of the tools beside `stembridge`: what is wrong is said in one line, what happens too."""
 
 import argparse
 import math
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 SHORTEST_S, LONGEST_S = 1.0, 3600.0
+MOST_SEED = 2**32 - 1
+"""Up to here no two pairs of a seed and an item's number are the same to NumPy's generators."""
+USER_ERROR, INTERRUPTED = 2, 130
 
 
 class ArgumentsError(ValueError):
@@ -18,11 +23,36 @@ class OneLineParser(argparse.ArgumentParser):
         raise ArgumentsError(f"{message}; see --help")
 
 
+def run_tool(command: Callable[[], None], expected: tuple[type[Exception], ...]) -> None:
+    """Run what a tool does. An error that a user can put right becomes one line and exit code 2, Ctrl-C exit
+    code 130; all others are bugs and keep their traceback. Threads: main."""
+    known: tuple[type[Exception], ...] = (ArgumentsError, OSError, *expected)
+    try:
+        command()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except known as error:
+        tell(f"Error: {error}")
+        sys.exit(USER_ERROR)
+
+
+def tell(line: str) -> None:
+    """What is happening, on stderr, in one line. Threads: any."""
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
 def count(text: str) -> int:
     """A type of arguments: a whole number from 1."""
     if text.isascii() and text.isdecimal() and text.strip("0"):
         return int(text)
     raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r:.40}")
+
+
+def seed(text: str) -> int:
+    """A type of arguments: a whole number from 0 to MOST_SEED."""
+    if text.isascii() and text.isdecimal() and int(text) <= MOST_SEED:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MOST_SEED}, not {text!r:.40}")
 
 
 def seconds(text: str) -> float:

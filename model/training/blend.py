@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from model.causal import CausalBSRoformer
 from model.checkpoint import CheckpointError, ModelCard, load_model, save_checkpoint
 from model.config import CausalConfig, ConfigError
 from model.profiles import TRAINABLE
-from model.training.arguments import ArgumentsError, OneLineParser, within
+from model.training.arguments import OneLineParser, run_tool, within
 from model.training.recipe import TrainingError
 from model.training.starting import configuration_from, settle
 
@@ -34,7 +33,8 @@ class BlendError(ValueError):
     """Weights that cannot be blended: one line with what, why and what to do."""
 
 
-EXPECTED = (ArgumentsError, BlendError, CatalogueError, CheckpointError, ConfigError, TrainingError)
+EXPECTED = (BlendError, CatalogueError, CheckpointError, ConfigError, TrainingError)
+"""What a user can put right."""
 
 
 def blended(parts: Sequence[Part], profile: CausalConfig | None = None) -> CausalBSRoformer:
@@ -89,11 +89,7 @@ def divisor(text: str) -> float:
 
 def main() -> None:
     """Blend, and write whole or not at all; errors are one line and exit code 2."""
-    try:
-        _run(_arguments())
-    except (*EXPECTED, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(lambda: _run(_arguments()), EXPECTED)
 
 
 def _arguments() -> argparse.Namespace:
@@ -109,6 +105,8 @@ def _arguments() -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> None:
     if args.out.suffix != SUFFIX:
         raise BlendError(f"{args.out}: must end in {SUFFIX}; choose another name")
+    if not args.out.parent.is_dir():
+        raise BlendError(f"{args.out.parent}: there is no such folder; make it first")
     if args.out.exists():
         raise BlendError(f"{args.out}: exists and would be lost; choose another name")
     network = blended(args.parts, TRAINABLE[args.profile] if args.profile else None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from model.checkpoint import CheckpointError, ModelCard, fill, load_checkpoint, 
 from model.config import CausalConfig, ConfigError
 from model.files import write_whole
 from model.profiles import PROFILES
-from model.training.arguments import ArgumentsError, OneLineParser, seconds
+from model.training.arguments import OneLineParser, run_tool, seconds, tell
 from model.training.dataset import (
     CHOPPED_VOICE,
     DOUBLED_VOICE,
@@ -82,15 +81,7 @@ class PublishError(ValueError):
     """Models that cannot be published: one line with what, why and what to do."""
 
 
-EXPECTED = (
-    ArgumentsError,
-    CheckpointError,
-    ConfigError,
-    OSError,
-    PublishError,
-    TrainingDataError,
-    TrainingError,
-)
+EXPECTED = (CheckpointError, ConfigError, PublishError, TrainingDataError, TrainingError)
 """What a user can put right."""
 
 
@@ -317,11 +308,7 @@ def renew_section(page: Path, section: str) -> None:
 
 def main() -> None:
     """Score, publish, print tables and gates; errors are one line and exit code 2."""
-    try:
-        _run(_arguments())
-    except EXPECTED as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(lambda: _run(_arguments()), EXPECTED)
 
 
 def _arguments() -> argparse.Namespace:
@@ -348,9 +335,9 @@ def _run(args: argparse.Namespace) -> None:
         raise PublishError(f"{args.weights}: no {BUILTIN}-*{SUFFIX} to score; publish one with --training")
     histories = histories_of(args.weights)  # before the time that scoring takes
     with TemporaryDirectory() as cache:
-        songs = held_out_songs(args.audio, Path(cache), args.seconds)
+        songs = held_out_songs(args.audio, Path(cache), tell, args.seconds)
     loads = _read(args.weights / LOADS)
-    table = score(releases, songs, loads, lambda line: print(line, file=sys.stderr, flush=True))
+    table = score(releases, songs, loads, tell)
     publish(releases, table, args.weights, args.seconds, histories)
     print(score_rows(means(table["rows"]) + table["rows"], list(releases)))
     print("\n".join(gate_lines(table["gates"])))

@@ -140,8 +140,8 @@ class ItemStream:
 
     @property
     def remarks(self) -> list[str]:
-        """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
-        return [f"left out: {line}" for line in self.sources.left_out] + self.sources.notes
+        """Lines worth reading of the recordings, and of what this stream makes of them."""
+        return self.sources.remarks
 
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""

@@ -30,6 +30,13 @@ class Ranks:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
+    def check_batch(self, items: int) -> None:
+        """Raises TrainingError where the processes cannot take equal parts of so many items."""
+        if items % self.size:
+            raise TrainingError(
+                f"a batch of {items} items cannot be shared by {self.size} processes; make it a multiple"
+            )
+
     def share(self, indices: range) -> range:
         """This process's part of a batch; all parts one after the other are the batch."""
         part = len(indices) // self.size

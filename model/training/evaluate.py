@@ -96,10 +96,18 @@ class HeldOutSong:
         return replace(self, stems=self.stems[..., lead:][..., part], lead_in=before)
 
 
-def held_out_songs(audio_dir: Path | None, cache: Path, seconds: float = _SECONDS) -> list[HeldOutSong]:
+def held_out_songs(
+    audio_dir: Path | None, cache: Path, tell: Callable[[str], None], seconds: float = _SECONDS
+) -> list[HeldOutSong]:
     """Whole songs of the test split; `seconds` each of its phrases over its instrumentals and of synthesised
-    songs of unseen seeds. Raises TrainingDataError where there is no such library, before it makes a song."""
+    songs of unseen seeds.
+
+    `tell` is told, a line each, which files are left out and why: scores without them are other scores.
+    Raises TrainingDataError where there is no such library, before it makes a song.
+    """
     sources = Sources() if audio_dir is None else load_library(audio_dir, cache, split="test")
+    for line in sources.remarks:
+        tell(line)
     songs = [
         HeldOutSong(f"synthesised {index}", song(UNSEEN_SEED, index, seconds), STEM_NAMES)
         for index in range(_SYNTHETIC_SONGS)

@@ -58,14 +58,15 @@ def snr_loss(error: Tensor, truth: Tensor, mixture: Tensor) -> Tensor:
 def spectral_error(error: Tensor) -> Tensor:
     """Mean magnitude of the STFTs of an error [..., frames], summed over the published windows: [...].
 
+    STFTs are not normalised, as in the reference implementation, so they far outweigh the waveform.
     The STFT is linear, so the spectrum of the error is the error of the spectrum at half the cost.
     """
     flat = error.reshape(-1, error.shape[-1])
     total = torch.zeros(flat.shape[0], device=error.device)
     for size in PUBLISHED_WINDOWS:
         spectrum = torch.stft(
-            flat, size, PUBLISHED_HOP_FRAMES, window=torch.hann_window(size, device=error.device),
-            normalized=True, return_complex=True,
+            flat, size, PUBLISHED_HOP_FRAMES,
+            window=torch.hann_window(size, device=error.device), return_complex=True,
         )  # fmt: skip
         total = total + torch.view_as_real(spectrum).square().sum(-1).add(1e-8).sqrt().mean((-2, -1))
     return total.reshape(error.shape[:-1])

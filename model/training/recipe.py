@@ -78,10 +78,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     }
 )
 """By name. "published" is that of arXiv 2309.02612, but for a few things: its loss is taken relative to the
-mixture's level and weighs stems as "own" does (the paper has a network for each), its STFTs are scaled to
-unit energy, gradients are clipped, and the average of the weights is a shorter one while there are few steps.
-Its steps and batch follow the machine, and the network's size is no part of a recipe: the paper's is dim
-384, depth 12, 8 heads of 64."""
+mixture's level and weighs stems as "own" does (the paper has a network for each), gradients are clipped, the
+weights of attentions are not dropped, and the average of the weights is a shorter one while there are few
+steps. Its steps and batch follow the machine, and the network's size is no part of a recipe: the paper's is
+dim 384, depth 12, 8 heads of 64."""
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.files import whole
+from model.files import has_unicode_name, whole
 from model.filters import RATE_HZ
 from model.training.headers import ends_early, frames_held, sum_differs
 from model.training.synth import Audio, frames_of
@@ -17,7 +18,8 @@ from model.training.synth import Audio, frames_of
 Pcm = NDArray[np.int16]
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a"}
 _QUIETEST_PEAK = 10.0 ** (-45.0 / 20.0)
-_LOUDEST_PEAK = 2.0
+LOSSY = {".ogg", ".mp3", ".m4a"}
+_LOUDEST_PEAK, _LOUDEST_LOSSLESS_PEAK = 2.0, 10.0 ** (1.0 / 20.0)
 
 
 class TrainingDataError(ValueError):
@@ -48,7 +50,8 @@ def rate_of(path: Path) -> int:
 def decode(path: Path) -> Audio:
     """A whole audio file as [2, frames] at 44.1 kHz; mono lies on both channels.
 
-    Raises TrainingDataError where it cannot be read, ends early or has more than two channels.
+    Raises TrainingDataError where it cannot be read, ends early, has more than two channels or is too loud
+    for int16.
     """
     import soxr
     from pedalboard.io import AudioFile
@@ -67,6 +70,9 @@ def decode(path: Path) -> Audio:
         raise TrainingDataError(f"{path}: has {len(sound)} channels; export it as mono or stereo")
     if sum_differs(path, sound):
         raise _cut(path)
+    peak = np.abs(sound).max(initial=0.0)
+    if path.suffix.lower() not in LOSSY and _LOUDEST_LOSSLESS_PEAK < peak < math.inf:
+        raise TrainingDataError(f"{path}: peaks more than 1 dB above full scale; export it at a lower level")
     if rate_hz != RATE_HZ:
         sound = np.ascontiguousarray(soxr.resample(sound.T, rate_hz, RATE_HZ).T)
     return sound if len(sound) == 2 else np.repeat(sound, 2, axis=0)
@@ -83,7 +89,7 @@ def _cut(path: Path) -> TrainingDataError:
 def screened(path: Path, sound: Audio, shortest_s: float) -> Audio:
     """The sound, if it is of use. Raises TrainingDataError for non-finite, short, silent or too loud audio.
 
-    Lossy decoders overshoot full scale a little, and those peaks are clipped; more would distort a stem.
+    Lossy decoders and resampling overshoot full scale, and those peaks are clipped.
     """
     if not np.isfinite(sound).all():
         raise TrainingDataError(f"{path}: holds NaN or infinite samples; export it again")
@@ -105,6 +111,7 @@ def trimmed(sound: Audio) -> Audio:
 def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
     """The array made by `make`, as int16, from `cache` if it is there whole; written whole or not at all.
 
+    Raises TrainingDataError where it cannot be written.
     Threads: one per process; any number of processes may share a cache.
     """
     path = cache / f"{hashlib.sha1(key.encode()).hexdigest()[:20]}.npy"
@@ -112,9 +119,14 @@ def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
     if kept is not None:
         return kept
     made = to_pcm(make())
-    cache.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part, part.open("wb") as file:  # several processes may make it at once
-        np.save(file, made)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part, part.open("wb") as file:  # several processes may make it at once
+            np.save(file, made)
+    except OSError as error:
+        raise TrainingDataError(
+            f"{cache}: cannot keep what is decoded ({error.strerror or error}); make room on the disk"
+        ) from None
     array: Pcm = np.load(path, mmap_mode="r")
     return array
 
@@ -133,6 +145,8 @@ def load(cache: Path, path: Path, shortest_s: float, trim: bool) -> Pcm:
 
     Raises TrainingDataError where it is missing or not of use.
     """
+    if not has_unicode_name(path):
+        raise TrainingDataError(f"{path}: its name is not in UTF-8; rename it")
     if not path.is_file():
         raise TrainingDataError(f"{path}: missing; restore it or take it out of the list")
     stat = path.stat()

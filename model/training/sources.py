@@ -22,6 +22,7 @@ from model.training.songs import STEM_NAMES
 
 BAD_DATA = ("skip", "refuse")
 SPLITS = ("train", "test")
+_OPPOSITE = {"train": "test", "test": "train"}
 _ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
 _SUMS = ("mixture", *_ACCOMPANIMENT_NAMES)  # beside the stems they say nothing new
 _SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0}
@@ -61,6 +62,12 @@ class Sources:
     one_shots: dict[Path, Pcm] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
+        lines = [f"left out: {line}" for line in self.left_out] + self.notes
+        return [line.replace("\n", " ") for line in lines]
 
     @property
     def told(self) -> str:
@@ -187,9 +194,15 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
     Where `folder` has the folders `train` and `test` (as MUSDB18-HQ has, in whatever case), each is the split
     of its name; else all songs are for training. Raises TrainingDataError where none of them can be used.
     """
-    sources = Sources()
+    sources, used = Sources(), dict[Path, Path]()
+    elsewhere = {
+        same for path in _song_folders(folder, _OPPOSITE[split]) for same in _identities(folder, path)
+    }
     for song_folder in _song_folders(folder, split):
-        if _in_both(folder, song_folder):
+        if (first := used.setdefault(song_folder.resolve(), song_folder)) != song_folder:
+            sources.left_out.append(f"{song_folder}: is the same folder as {first}; used once")
+            continue
+        if elsewhere & _identities(folder, song_folder):
             sources.notes.append(f"{song_folder}: in training and in test; not tested on")
             if split == "test":
                 continue
@@ -217,23 +230,29 @@ def _song_folders(folder: Path, split: str) -> Iterator[Path]:
     if not divided and split != "train":
         return
     for root in splits[split] if divided else [folder]:
-        for path in sorted(p for p in root.rglob("*") if p.is_dir()):
+        for path in sorted(p for p in root.rglob("*") if p.is_dir() and not _hidden(p.relative_to(root))):
             inside = list(path.iterdir())
-            if not inside or any(file.suffix.lower() in SUFFIXES for file in inside):
+            if not inside or path.is_symlink() or any(_may_be_a_stem(file) for file in inside):
                 yield path
+
+
+def _hidden(path: Path) -> bool:
+    return any(part[0] == "." for part in path.parts)
+
+
+def _may_be_a_stem(file: Path) -> bool:
+    """By its name, or by a suffix that can be read: who meant a song by it must hear why it is none."""
+    return file.suffix.lower() in SUFFIXES or file.stem.lower() in (*STEM_NAMES, *_ACCOMPANIMENT_NAMES)
+
+
+def _identities(folder: Path, song_folder: Path) -> set[object]:
+    """What tells that a song of the other split is the same: where it really lies, and its name there."""
+    return {song_folder.resolve(), song_folder.relative_to(folder).parts[1:]}
 
 
 def _sounds(song_folder: Path) -> list[Path]:
     """Its audio files, but for hidden ones (what macOS leaves on foreign disks)."""
     return sorted(p for p in song_folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-
-
-def _in_both(folder: Path, song_folder: Path) -> bool:
-    split, *rest = song_folder.relative_to(folder).parts
-    opposite = {"train": "test", "test": "train"}.get(split.lower())
-    if opposite is None or not rest:
-        return False
-    return any(root.joinpath(*rest).is_dir() for root in _split_folders(folder)[opposite])
 
 
 def _say_what_splits_leave(sources: Sources, folder: Path) -> None:
@@ -282,7 +301,8 @@ def _stem_files(folder: Path, paths: list[Path]) -> dict[str, Path]:
             raise TrainingDataError(f"{folder}: has two files for {name}; keep one")
     if not named:
         raise TrainingDataError(
-            f"{folder}: no file is named vocals, drums, bass, other or instrumental; not used"
+            f"{folder}: no file is named vocals, drums, bass, other or instrumental"
+            f" ({', '.join(sorted(SUFFIXES))}); not used"
         )
     sums = [name for name in _ACCOMPANIMENT_NAMES if name in named]
     if not sums or "vocals" not in named or set(STEM_NAMES) <= set(named):

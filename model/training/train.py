@@ -131,11 +131,7 @@ def refuse(settings: TrainSettings, ranks: Ranks) -> None:
             f"items of {settings.recipe.item_s:g} s are too long to be seen whole;"
             f" take at most {longest / config.sample_rate_hz:.1f} s"
         )
-    if settings.recipe.batch % ranks.size:
-        raise TrainingError(
-            f"a batch of {settings.recipe.batch} items cannot be shared by {ranks.size} processes;"
-            " make it a multiple"
-        )
+    ranks.check_batch(settings.recipe.batch)
 
 
 def _batches(

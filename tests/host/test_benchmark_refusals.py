@@ -61,6 +61,7 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (network_sizes, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
         (network_sizes, ["--out", "file"], "file: cannot hold results"),
         (network_sizes, ["--steps", "0"], "--steps: must be a whole number above 0"),
+        (recipes, ["--seed", "-1"], "--seed: must be a whole number from 0 to 4294967295"),
         (recipes, ["--steps", "x"], "--steps: must be a whole number above 0"),
         (network_sizes, ["--loads"], "run without --loads first"),
     ],

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,7 @@ from host.audio_files import write_audio
 from host.errors import UserError
 from host.evaluate import EvaluateError, Target, _bounded, evaluate, score_song, targets
 from host.listening import excerpt
-from host.musdb import STEMS, TrueSong, read_song, song_folders
+from host.musdb import STEMS, TrueSong, read_song, song_folders, unscored_folders
 from host.renderers import Renderer
 from host.score_report import as_table, picture_of, summarise
 from model.metrics import sdr_db
@@ -216,15 +217,40 @@ def test_songs_lie_by_part_or_at_once(tmp_path) -> None:
     for name in ("b", "a", ".cache"):
         (tmp_path / name).mkdir()
     assert list(song_folders(tmp_path)) == ["a", "b"]
-    for name in ("train/x", "test/y"):
-        (tmp_path / name).mkdir(parents=True)
-    assert list(song_folders(tmp_path)) == ["test/y", "train/x"]
+    assert unscored_folders(tmp_path) == []
+    (tmp_path / "Train" / "x").mkdir(parents=True)
+    assert list(song_folders(tmp_path)) == ["Train/x"]
+    assert unscored_folders(tmp_path) == ["a", "b"]
+    (tmp_path / "test" / "y").mkdir(parents=True)
+    assert list(song_folders(tmp_path)) == ["test/y"]
+    assert unscored_folders(tmp_path) == ["Train", "a", "b"]
+
+
+def test_songs_that_models_were_trained_on_are_not_scored_unless_asked_for(data, tmp_path) -> None:
+    write_song(data / "train" / "C", true_stems(2))
+    arguments = ("--model", "signature", "--stems", "vocals", "--json", "--out", tmp_path / "out")
+    result = run("--data", data, *arguments)
+    assert [row["song"] for row in json.loads(result.stdout)["songs"]] == ["test/A song", "test/B [song]"]
+    assert result.stderr == "not scored: train; to score it, give that folder as --data\n"
+    result = run("--data", data / "train", *arguments)
+    assert [row["song"] for row in json.loads(result.stdout)["songs"]] == ["C"]
+
+
+def test_names_of_stems_may_be_in_capitals(tmp_path) -> None:
+    stems = true_stems()
+    write_song(tmp_path / "A", stems)
+    (tmp_path / "A" / "vocals.wav").rename(tmp_path / "A" / "VOCALS.WAV")
+    np.testing.assert_array_equal(read_song(tmp_path / "A").stems["vocals"], stems["vocals"])
 
 
 def spoil(folder, how):
     stems = true_stems()
     if how == "missing":
         (folder / "drums.wav").unlink()
+    elif how == "twice":
+        write_audio(folder / "Drums.flac", stems["drums"], RATE_HZ, "int24")
+    elif how == "name":
+        folder.rename(os.fsdecode(os.fsencode(folder.parent) + b"/A song\xff"))
     elif how == "length":
         write_audio(folder / "drums.wav", stems["drums"][:, 1:], RATE_HZ)
     elif how == "rate":
@@ -248,6 +274,8 @@ def spoil(folder, how):
     ("how", "words"),
     [
         ("missing", ["drums.wav", "vocals, drums, bass, other"]),
+        ("twice", ["two files for drums", "keep one"]),
+        ("name", ["its name is not in UTF-8", "rename it"]),
         ("length", ["drums.wav", "32099 frames", "32100"]),
         ("rate", ["drums.wav", "16000 Hz", "8000"]),
         ("channels", ["drums.wav", "1 channels", "2"]),
@@ -263,7 +291,7 @@ def test_a_bad_song_is_told_and_left_out(data, tmp_path, how, words) -> None:
     assert_one_line(result, "A song", *words)
     told = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert {row["song"] for row in told["songs"]} == {"test/B [song]"}
-    assert [row["song"] for row in told["failed"]] == ["test/A song"]
+    assert [row["song"].rstrip("\udcff") for row in told["failed"]] == ["test/A song"]
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,13 @@ def test_a_log_that_a_machine_going_down_cut_off_is_read_as_far_as_it_is_whole(t
     assert [int(row["step"]) for row in table(tmp_path)] == [1, 2, 3, 4, 5]
 
 
+def test_what_went_wrong_is_not_hidden_by_a_curve_that_cannot_be_drawn(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the disk is full"), TrainingLog(tmp_path, print) as training_log:
+        training_log.take(Progress(1, 9, 3.0, 0.0, 1e-3, None))
+        (tmp_path / "curve.png").mkdir()
+        raise RuntimeError("the disk is full")
+
+
 def test_nothing_is_written_before_the_first_report(tmp_path: Path) -> None:
     log(tmp_path, range(0))
     assert not list(tmp_path.iterdir())

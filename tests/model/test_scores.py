@@ -21,9 +21,11 @@ from model.training.card import (
     END,
     Release,
     _shortfalls,
+    card_text,
     committed,
     digest_of,
     framed_as,
+    histories_of,
     measured_load,
     publish,
     renew_section,
@@ -48,6 +50,7 @@ from model.training.score_tables import GATES, gate_lines, gates_of, means, read
 from model.training.songs import STEM_NAMES
 from tests.disk import disk_that_takes
 from tests.model.builders import SMALL_LIVE, random_model
+from tests.model.recorded import write_index, write_song
 
 ROOT = Path(card.__file__).parents[2]
 WEIGHTS = ROOT / "model" / "weights"
@@ -372,7 +375,7 @@ def test_one_command_publishes_a_training_and_scores_what_is_there(
 ) -> None:
     stage = random_model(dataclasses.replace(SMALL_LIVE, hop_frames=294))
     torch.save(saved_by(stage, step=7), tmp_path / "training.pt")
-    monkeypatch.setattr(card, "held_out_songs", lambda audio, cache, seconds: [held_out(kind=REAL)])
+    monkeypatch.setattr(card, "held_out_songs", lambda audio, cache, tell, seconds: [held_out(kind=REAL)])
     arguments = ["--training", str(tmp_path), "--audio", "any", "--weights", str(weights), "--seconds", "2"]
     monkeypatch.setattr(sys, "argv", ["card", *arguments])
     card.main()
@@ -459,8 +462,40 @@ def test_what_is_no_training_is_one_line(tmp_path, content, monkeypatch, capsys)
 
 def test_synthesised_songs_come_without_a_library(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("model.training.evaluate._SYNTHETIC_SONGS", 1)
-    (song,) = held_out_songs(None, tmp_path, seconds=1.0)
+    said: list[str] = []
+    (song,) = held_out_songs(None, tmp_path, said.append, seconds=1.0)
+    assert said == []
     assert (song.kind, song.stems.shape) == (SYNTHETIC, (4, 2, 44_100))
+
+
+def test_songs_that_are_not_scored_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("model.training.evaluate._SYNTHETIC_SONGS", 0)
+    for name in ("multitracks/act/good", "multitracks/act/bad"):
+        write_song(tmp_path / name, suffix=".flac")
+    (tmp_path / "multitracks/act/bad/drums.flac").write_bytes(b"not audio")
+    write_index(tmp_path, lambda path: "test")
+    said: list[str] = []
+    songs = held_out_songs(tmp_path, tmp_path / "cache", said.append)
+    assert [song.name for song in songs] == ["good"]
+    assert len(said) == 1
+    assert said[0].startswith(f"left out: {tmp_path}/multitracks/act/bad/drums.flac: cannot be read")
+
+
+def test_the_card_says_what_scores_json_says() -> None:
+    table = json.loads((WEIGHTS / "scores.json").read_text())
+    text = card_text(table, 30.0, histories_of(WEIGHTS))
+    assert (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8") == text
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys) -> None:
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["card", "--weights", "none", "--audio", "none"])
+    monkeypatch.setattr(card, "_run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        card.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "")
 
 
 def test_the_readme_says_what_scores_json_says() -> None:

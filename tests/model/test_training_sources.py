@@ -1,5 +1,7 @@
 """Recordings to train on: what is found, and that nothing bad is mixed in silently."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -232,6 +234,53 @@ def test_folders_named_train_and_test_in_any_case_are_the_splits(tmp_path, cache
         assert sources.notes == [f"{tmp_path}/{split}/both: in training and in test; not tested on"]
 
 
+def test_a_song_is_used_once_wherever_links_lead(tmp_path, cache):
+    write_song(tmp_path / "songs/a")
+    write_song(tmp_path / "far/b")
+    (tmp_path / "songs/linked").symlink_to(tmp_path / "songs/a")
+    (tmp_path / "songs/more").symlink_to(tmp_path / "far")
+    write_song(tmp_path / "songs/.trash/c")
+    sources = load_songs(tmp_path / "songs", cache)
+    assert [song.name for song in sources.songs] == ["a"]
+    same, folders = sources.left_out
+    assert same == f"{tmp_path}/songs/linked: is the same folder as {tmp_path}/songs/a; used once"
+    assert folders.startswith(f"{tmp_path}/songs/more: no file is named vocals")
+
+
+def test_a_song_of_training_is_no_test_song_under_another_name(tmp_path, cache):
+    for name in ("train/one", "test/two"):
+        write_song(tmp_path / name)
+    (tmp_path / "test/three").symlink_to(tmp_path / "train/one")
+    assert [song.name for song in load_songs(tmp_path, cache, "test").songs] == ["test/two"]
+
+
+def test_a_name_that_is_not_utf_8_is_told(tmp_path, cache):
+    write_song(tmp_path / "good")
+    write_song(tmp_path / "bad").rename(os.fsdecode(os.fsencode(tmp_path) + b"/s\xffng"))
+    sources = load_songs(tmp_path, cache)
+    assert [song.name for song in sources.songs] == ["good"]
+    assert "its name is not in UTF-8; rename it" in sources.left_out[0]
+
+
+def test_what_a_user_reads_is_one_line_each():
+    assert Sources(left_out=["two\nlines: silent"], notes=["more"]).remarks == [
+        "left out: two lines: silent",
+        "more",
+    ]
+
+
+def test_a_full_disk_is_told_where_it_is(tmp_path, cache, monkeypatch):
+    path = write(tmp_path / "a.wav", tone(1.0))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(TrainingDataError, match=r"cache: cannot keep .*No space left.*make room"):
+        load(cache, path, 0.3, trim=False)
+    assert list(cache.iterdir()) == []
+
+
 def test_songs_beside_the_splits_are_left_out_by_name(tmp_path, cache):
     for name in ("train/one", "test/two", "valid/three", "loose"):
         write_song(tmp_path / name)
@@ -329,6 +378,15 @@ def surround(song):
     write(song / "bass.wav", np.repeat(tone(5.0), 3, axis=0))
 
 
+def blare(song):
+    write(song / "bass.wav", tone(5.0, level=1.2), bit_depth=32)
+
+
+def rename(song):
+    for name in STEM_NAMES:
+        (song / f"{name}.wav").rename(song / f"{name}.opus")
+
+
 def double(song):
     write(song / "Bass.FLAC", tone(5.0))
 
@@ -351,6 +409,8 @@ FAULTS = [
     (clip_end, r"stems differ in frames \(vocals 220500, drums 220500, bass 220059"),
     (surround, r"bass\.wav: has 6 channels"),
     (double, "has two files for bass"),
+    (blare, r"bass\.wav: peaks more than 1 dB above"),
+    (rename, r"no file is named vocals.*\.wav\); not used"),
 ]
 
 
