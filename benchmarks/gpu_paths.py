@@ -8,7 +8,6 @@ with the blocks of attention and GELU that were fastest, as `stembridge bench --
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,7 @@ from model.devices import usable
 from model.precision import settle_arithmetic
 from model.regions import use_plain_layers
 from model.roformer import Roformer
+from model.training.arguments import tell
 from model.windowed import WindowedSeparator
 
 Work = Callable[[], object]
@@ -129,7 +129,7 @@ def part_times(shape: Shape, device: torch.device) -> list[dict[str, object]]:
                 found[-1]["us"] = microseconds(work)
             except Exception as error:  # of a compiler's making too: the other parts are still worth knowing
                 found[-1]["trouble"] = one_line(error)[:160]
-            print(told(found[-1]), file=sys.stderr, flush=True)
+            tell(str(told(found[-1])))
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -107,22 +108,37 @@ def waits(stream: type) -> Iterator[list[float]]:
 def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
     """What `work` returns, from a process of its own that is ended after `limit_s`: compilers can hang.
 
-    Everything must be picklable. Errors: `work`'s own, and RuntimeError where time is up.
+    Everything must be picklable. Errors: `work`'s own, and RuntimeError where time is up or the process ends.
     """
     spawn = multiprocessing.get_context("spawn")
-    with (
-        TemporaryDirectory(ignore_cleanup_errors=True) as cache,
-        spawn.Pool(1, _compile_into, (cache,)) as pool,
-    ):
+    answers, answering = spawn.Pipe(duplex=False)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        child = spawn.Process(target=_answer, args=(answering, cache, work, arguments), daemon=True)
+        child.start()
+        answering.close()
         try:
-            return pool.apply_async(work, arguments).get(limit_s)
-        except multiprocessing.TimeoutError:
-            raise RuntimeError(f"not done after {limit_s:.0f} s") from None
+            if not answers.poll(limit_s):
+                raise RuntimeError(f"not done after {limit_s:.0f} s")
+            result, error = answers.recv()
+        except EOFError:
+            child.join()
+            raise RuntimeError(f"its process ended with code {child.exitcode}") from None
+        finally:
+            child.kill()
+            child.join()
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
 
 
-def _compile_into(folder: str) -> None:
-    """A compiler that was ended leaves half a file behind, which nothing else may find."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+def _answer(answering: Connection, cache: str, work: Callable[..., R], arguments: Sequence[object]) -> None:
+    """Send what `work` returns or raises."""
+    # A compiler that is ended leaves half a file behind, which nothing else may find.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    try:
+        answering.send((work(*arguments), None))
+    except Exception as error:
+        answering.send((None, error))
 
 
 def resident_mb() -> float:

@@ -180,6 +180,13 @@ def test_work_that_takes_for_ever_is_ended() -> None:
         hop_times.in_time(1.0, time.sleep, 3600)
 
 
+def test_work_that_fails_or_dies_is_not_waited_for() -> None:
+    with pytest.raises(ZeroDivisionError):
+        hop_times.in_time(3600.0, divmod, 1, 0)
+    with pytest.raises(RuntimeError, match="its process ended with code -9"):
+        hop_times.in_time(3600.0, signal.raise_signal, signal.SIGKILL)
+
+
 def test_all_shapes_can_be_run() -> None:
     for shape in [shape for shapes in SHAPES.values() for shape in shapes]:
         assert shape.framing.check(shape.config) is shape.framing
