@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ def summary(seconds: NDArray[np.float64], hop_s: float) -> dict[str, float]:
     return figures | {f"load_{name}": value / (hop_s * 1e3) for name, value in ms.items()}
 
 
-@contextmanager
+@contextlib.contextmanager
 def waits(stream: type) -> Iterator[list[float]]:
     """Seconds of every `synchronize` of a stream of this class meanwhile.
 
@@ -117,21 +118,33 @@ def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
         child.start()
         answering.close()
         try:
-            if not answers.poll(limit_s):
-                raise RuntimeError(f"not done after {limit_s:.0f} s")
-            result, error = answers.recv()
-        except EOFError:
-            child.join()
-            raise RuntimeError(f"its process ended with code {child.exitcode}") from None
+            result, error = _answer_of(child, answers, limit_s)
         finally:
             child.kill()
             child.join()
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    done: R = result
+    return done
 
 
-def _answer(answering: Connection, cache: str, work: Callable[..., R], arguments: Sequence[object]) -> None:
+def _answer_of(
+    child: SpawnProcess, answers: connection.Connection, limit_s: float
+) -> tuple[Any, Exception | None]:
+    ready = connection.wait([answers, child.sentinel], limit_s)
+    if not ready:
+        raise RuntimeError(f"not done after {limit_s:.0f} s")
+    with contextlib.suppress(EOFError):
+        if answers in ready:  # else what the child has started may still hold the other end
+            told: tuple[Any, Exception | None] = answers.recv()
+            return told
+    child.join()
+    raise RuntimeError(f"its process ended with code {child.exitcode}")
+
+
+def _answer(
+    answering: connection.Connection, cache: str, work: Callable[..., R], arguments: Sequence[object]
+) -> None:
     """Send what `work` returns or raises."""
     # A compiler that is ended leaves half a file behind, which nothing else may find.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
