@@ -247,10 +247,12 @@ def write(found: dict[str, Any], out: Path) -> None:
 def earlier(out: Path, points: Sequence[Point]) -> dict[str, Any]:
     """What a run before this one found of the same points and weights. Errors: UserError where none did."""
     path = out / "latency_quality.json"
-    found: dict[str, Any] = {"points": []}
-    with suppress(OSError, ValueError):  # not there, or no JSON
+    found: dict[str, Any] = {}
+    names: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or no such JSON
         found = json.loads(path.read_text())
-    if [facts["name"] for facts in found["points"]] != [point.name for point in points]:
+        names = [facts["name"] for facts in found["points"]]
+    if names != [point.name for point in points]:
         raise UserError(f"{path}: holds no scores of these points; run without --loads first")
     if found.get("weights") != digests_of(points):
         raise UserError(f"{path}: holds scores of other weights; run without --loads first")

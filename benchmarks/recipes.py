@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,8 +105,12 @@ def merged(before: Mapping[str, dict[str, float]], now: Mapping[str, dict[str, f
 def earlier(path: Path, steps: int, seed: int) -> dict[str, Any]:
     """What earlier runs found. Errors: UserError where they were of other steps or items."""
     found: dict[str, Any] = {"steps": steps, "seed": seed, "gains": {}}
-    with suppress(FileNotFoundError):
+    try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return found
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); restore it, or take another --out") from None
     if (found["steps"], found["seed"]) != (steps, seed):
         raise UserError(
             f"{path}: is of {found['steps']} steps and seed {found['seed']}; take these, or another --out"

@@ -194,7 +194,7 @@ def evaluate(
     """
     songs = song_folders(data)
     if others := unscored_folders(data):
-        click.echo(f"not scored: {', '.join(others)}; to score it, give that folder as --data", err=True)
+        click.echo(f"not scored: {', '.join(others)}; --data takes another folder of songs", err=True)
     renderer = open_renderer(model, device, ())
     scored = targets(renderer.stem_names, stems, model)
     heard: list[ScoredSong] = []

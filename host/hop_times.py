@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
@@ -21,6 +22,7 @@ from streaming.separator import Audio, Separator, fade_frames
 CHANNELS = 2
 DIFFERENT_HOPS = 50
 PILOT_RUNS, LEAST_RUNS = 5, 20
+LOOK_EVERY_S = 0.1
 
 R = TypeVar("R")
 Step = Callable[[int], object]
@@ -131,11 +133,13 @@ def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
 def _answer_of(
     child: SpawnProcess, answers: connection.Connection, limit_s: float
 ) -> tuple[Any, Exception | None]:
-    ready = connection.wait([answers, child.sentinel], limit_s)
-    if not ready:
-        raise RuntimeError(f"not done after {limit_s:.0f} s")
+    ends, lives = time.monotonic() + limit_s, True
+    while lives and not answers.poll(LOOK_EVERY_S):  # what the child has started may hold the other end, too
+        if time.monotonic() > ends:
+            raise RuntimeError(f"not done after {limit_s:.0f} s")
+        lives = child.is_alive()
     with contextlib.suppress(EOFError):
-        if answers in ready:  # else what the child has started may still hold the other end
+        if answers.poll():
             told: tuple[Any, Exception | None] = answers.recv()
             return told
     child.join()
@@ -151,7 +155,15 @@ def _answer(
     try:
         answering.send((work(*arguments), None))
     except Exception as error:
-        answering.send((None, error))
+        answering.send((None, _sendable(error)))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or what it says where it cannot be sent as it is."""
+    with contextlib.suppress(Exception):
+        pickle.loads(pickle.dumps(error))
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def resident_mb() -> float:

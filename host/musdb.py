@@ -59,7 +59,7 @@ def unscored_folders(data: Path) -> list[str]:
 def _scored_part(data: Path) -> Path:
     """Its folder, in whatever case its name is; where songs do not lie by part, all of them."""
     parts = {path.name.lower(): path for path in _folders(data)}
-    return next((parts[name] for name in SCORED_PARTS if name in parts), data)
+    return next((parts[name] for name in SCORED_PARTS if name in parts and _folders(parts[name])), data)
 
 
 def _folders(inside: Path) -> list[Path]:

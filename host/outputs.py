@@ -51,8 +51,11 @@ def results_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; an older one is replaced at once. Errors: OutputError."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a file whole or not at all; an older one is replaced at once. Errors: OutputError.
+
+    What is not Unicode, as some names of files are not, is spelt out.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

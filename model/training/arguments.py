@@ -38,7 +38,7 @@ def run_tool(command: Callable[[], None], expected: tuple[type[Exception], ...])
 
 def tell(line: str) -> None:
     """What is happening, on stderr, in one line. Threads: any."""
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    print(" ".join(line.splitlines()), file=sys.stderr, flush=True)
 
 
 def count(text: str) -> int:

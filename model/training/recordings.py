@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from model.files import has_unicode_name, whole
 from model.filters import RATE_HZ
 from model.training.headers import ends_early, frames_held, sum_differs
+from model.training.recipe import TrainingError
 from model.training.synth import Audio, frames_of
 
 Pcm = NDArray[np.int16]
@@ -111,10 +113,10 @@ def trimmed(sound: Audio) -> Audio:
 def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
     """The array made by `make`, as int16, from `cache` if it is there whole; written whole or not at all.
 
-    Raises TrainingDataError where it cannot be written.
+    Raises TrainingError where it cannot be written.
     Threads: one per process; any number of processes may share a cache.
     """
-    path = cache / f"{hashlib.sha1(key.encode()).hexdigest()[:20]}.npy"
+    path = cache / f"{hashlib.sha1(os.fsencode(key)).hexdigest()[:20]}.npy"
     kept = _kept(path)
     if kept is not None:
         return kept
@@ -124,7 +126,7 @@ def cached(cache: Path, key: str, make: Callable[[], Audio]) -> Pcm:
         with whole(path) as part, part.open("wb") as file:  # several processes may make it at once
             np.save(file, made)
     except OSError as error:
-        raise TrainingDataError(
+        raise TrainingError(
             f"{cache}: cannot keep what is decoded ({error.strerror or error}); make room on the disk"
         ) from None
     array: Pcm = np.load(path, mmap_mode="r")
@@ -135,7 +137,7 @@ def _kept(path: Path) -> Pcm | None:
     """The array of a file; None where there is none, or a disk that was full has cut it."""
     try:
         array: Pcm = np.load(path, mmap_mode="r")
-    except (FileNotFoundError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError):
         return None
     return array
 
@@ -143,7 +145,7 @@ def _kept(path: Path) -> Pcm | None:
 def load(cache: Path, path: Path, shortest_s: float, trim: bool) -> Pcm:
     """A file [2, frames] at 44.1 kHz, checked, `trim` taking the silence off both ends.
 
-    Raises TrainingDataError where it is missing or not of use.
+    Raises TrainingDataError where it is missing or not of use, TrainingError as `cached`.
     """
     if not has_unicode_name(path):
         raise TrainingDataError(f"{path}: its name is not in UTF-8; rename it")

@@ -24,6 +24,7 @@ BAD_DATA = ("skip", "refuse")
 SPLITS = ("train", "test")
 _OPPOSITE = {"train": "test", "test": "train"}
 _ACCOMPANIMENT_NAMES = ("accompaniment", "instrumental", "no_vocals")
+_UNREADABLE = {".aac", ".ape", ".caf", ".mka", ".mp4", ".opus", ".webm", ".wma", ".wv"}
 _SUMS = ("mixture", *_ACCOMPANIMENT_NAMES)  # beside the stems they say nothing new
 _SHORTEST_S = {"singing": 0.3, "speech": 0.3, "backgrounds": 4.0}
 _SHORTEST_SONG_S = 4.0
@@ -194,13 +195,18 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
     Where `folder` has the folders `train` and `test` (as MUSDB18-HQ has, in whatever case), each is the split
     of its name; else all songs are for training. Raises TrainingDataError where none of them can be used.
     """
-    sources, used = Sources(), dict[Path, Path]()
+    sources, used = Sources(), dict[object, Path]()
     elsewhere = {
         same for path in _song_folders(folder, _OPPOSITE[split]) for same in _identities(folder, path)
     }
     for song_folder in _song_folders(folder, split):
-        if (first := used.setdefault(song_folder.resolve(), song_folder)) != song_folder:
-            sources.left_out.append(f"{song_folder}: is the same folder as {first}; used once")
+        files = _files_of(song_folder)
+        if first := next((used[file] for file in files & used.keys()), None):
+            sources.left_out.append(f"{song_folder}: holds files of {first}; used once")
+            continue
+        used |= dict.fromkeys(files, song_folder)
+        if song_folder.is_symlink() and not files:
+            sources.left_out.append(f"{song_folder}: a link to what is no song; link songs one by one")
             continue
         if elsewhere & _identities(folder, song_folder):
             sources.notes.append(f"{song_folder}: in training and in test; not tested on")
@@ -232,7 +238,7 @@ def _song_folders(folder: Path, split: str) -> Iterator[Path]:
     for root in splits[split] if divided else [folder]:
         for path in sorted(p for p in root.rglob("*") if p.is_dir() and not _hidden(p.relative_to(root))):
             inside = list(path.iterdir())
-            if not inside or path.is_symlink() or any(_may_be_a_stem(file) for file in inside):
+            if not inside or _leads_out(path, folder) or any(_may_be_a_stem(file) for file in inside):
                 yield path
 
 
@@ -240,14 +246,25 @@ def _hidden(path: Path) -> bool:
     return any(part[0] == "." for part in path.parts)
 
 
+def _leads_out(path: Path, folder: Path) -> bool:
+    """Whether it is a link to what is not looked through anyway."""
+    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+
+
 def _may_be_a_stem(file: Path) -> bool:
-    """By its name, or by a suffix that can be read: who meant a song by it must hear why it is none."""
-    return file.suffix.lower() in SUFFIXES or file.stem.lower() in (*STEM_NAMES, *_ACCOMPANIMENT_NAMES)
+    """Audio, be it of no use here: who meant a song by it must hear why it is none."""
+    return file.suffix.lower() in SUFFIXES | _UNREADABLE and file.is_file()
 
 
 def _identities(folder: Path, song_folder: Path) -> set[object]:
-    """What tells that a song of the other split is the same: where it really lies, and its name there."""
-    return {song_folder.resolve(), song_folder.relative_to(folder).parts[1:]}
+    """What tells that a song of the other split is the same: any of its files, and its name there."""
+    return _files_of(song_folder) | {song_folder.relative_to(folder).parts[1:]}
+
+
+def _files_of(song_folder: Path) -> set[object]:
+    """Its sounds by where they really lie, whatever links lead there."""
+    stats = [path.stat() for path in _sounds(song_folder) if path.is_file()]
+    return {(stat.st_dev, stat.st_ino) for stat in stats}
 
 
 def _sounds(song_folder: Path) -> list[Path]:
@@ -265,7 +282,7 @@ def _say_what_splits_leave(sources: Sources, folder: Path) -> None:
     sources.left_out += [
         f"{path}: neither {' nor '.join(SPLITS)}; not used"
         for path in sorted(folder.iterdir())
-        if path not in named and any(sound.suffix.lower() in SUFFIXES for sound in path.rglob("*"))
+        if path.name[0] != "." and path not in named and any(map(_may_be_a_stem, path.rglob("*")))
     ]
 
 

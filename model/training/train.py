@@ -112,7 +112,7 @@ def validation_remarks(settings: TrainSettings) -> list[str]:
     if not settings.validate_every:
         return []
     sources = validation_sources(settings)
-    return [f"left out of validation: {line}" for line in sources.left_out] + sources.notes
+    return [line.replace("left out:", "left out of validation:", 1) for line in sources.remarks]
 
 
 def refuse(settings: TrainSettings, ranks: Ranks) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import time
@@ -185,6 +186,25 @@ def test_work_that_fails_or_dies_is_not_waited_for() -> None:
         hop_times.in_time(3600.0, divmod, 1, 0)
     with pytest.raises(RuntimeError, match="its process ended with code -9"):
         hop_times.in_time(3600.0, signal.raise_signal, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="its process ended with code 3"):
+        hop_times.in_time(3600.0, start_one_that_stays_and_end)
+    with pytest.raises(RuntimeError, match="TwoWords: one two"):
+        hop_times.in_time(3600.0, fail_in_two_words)
+
+
+def start_one_that_stays_and_end() -> None:
+    if os.fork() == 0:
+        time.sleep(20)
+    os._exit(3)
+
+
+class TwoWords(Exception):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def fail_in_two_words() -> None:
+    raise TwoWords("one", "two")
 
 
 def test_all_shapes_can_be_run() -> None:

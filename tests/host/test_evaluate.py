@@ -221,7 +221,9 @@ def test_songs_lie_by_part_or_at_once(tmp_path) -> None:
     (tmp_path / "Train" / "x").mkdir(parents=True)
     assert list(song_folders(tmp_path)) == ["Train/x"]
     assert unscored_folders(tmp_path) == ["a", "b"]
-    (tmp_path / "test" / "y").mkdir(parents=True)
+    (tmp_path / "test").mkdir()
+    assert list(song_folders(tmp_path)) == ["Train/x"]
+    (tmp_path / "test" / "y").mkdir()
     assert list(song_folders(tmp_path)) == ["test/y"]
     assert unscored_folders(tmp_path) == ["Train", "a", "b"]
 
@@ -231,7 +233,7 @@ def test_songs_that_models_were_trained_on_are_not_scored_unless_asked_for(data,
     arguments = ("--model", "signature", "--stems", "vocals", "--json", "--out", tmp_path / "out")
     result = run("--data", data, *arguments)
     assert [row["song"] for row in json.loads(result.stdout)["songs"]] == ["test/A song", "test/B [song]"]
-    assert result.stderr == "not scored: train; to score it, give that folder as --data\n"
+    assert result.stderr == "not scored: train; --data takes another folder of songs\n"
     result = run("--data", data / "train", *arguments)
     assert [row["song"] for row in json.loads(result.stdout)["songs"]] == ["C"]
 

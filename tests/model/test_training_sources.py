@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model.filters import RATE_HZ
+from model.training.recipe import TrainingError
 from model.training.recordings import TrainingDataError, decode, load
 from model.training.songs import STEM_NAMES
 from model.training.sources import (
@@ -242,15 +243,28 @@ def test_a_song_is_used_once_wherever_links_lead(tmp_path, cache):
     write_song(tmp_path / "songs/.trash/c")
     sources = load_songs(tmp_path / "songs", cache)
     assert [song.name for song in sources.songs] == ["a"]
-    same, folders = sources.left_out
-    assert same == f"{tmp_path}/songs/linked: is the same folder as {tmp_path}/songs/a; used once"
-    assert folders.startswith(f"{tmp_path}/songs/more: no file is named vocals")
+    assert sources.left_out == [
+        f"{tmp_path}/songs/linked: holds files of {tmp_path}/songs/a; used once",
+        f"{tmp_path}/songs/more: a link to what is no song; link songs one by one",
+    ]
+
+
+def test_folders_and_files_beside_songs_are_no_songs(tmp_path, cache):
+    write_song(tmp_path / "pop/other/song")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/bass.txt").write_text("slap")
+    (tmp_path / "again").symlink_to(tmp_path / "pop")
+    sources = load_songs(tmp_path, cache)
+    assert ([song.name for song in sources.songs], sources.left_out) == (["pop/other/song"], [])
 
 
 def test_a_song_of_training_is_no_test_song_under_another_name(tmp_path, cache):
     for name in ("train/one", "test/two"):
         write_song(tmp_path / name)
     (tmp_path / "test/three").symlink_to(tmp_path / "train/one")
+    (tmp_path / "test/four").mkdir()
+    for name in STEM_NAMES:
+        os.link(tmp_path / f"train/one/{name}.wav", tmp_path / f"test/four/{name}.wav")
     assert [song.name for song in load_songs(tmp_path, cache, "test").songs] == ["test/two"]
 
 
@@ -260,6 +274,8 @@ def test_a_name_that_is_not_utf_8_is_told(tmp_path, cache):
     sources = load_songs(tmp_path, cache)
     assert [song.name for song in sources.songs] == ["good"]
     assert "its name is not in UTF-8; rename it" in sources.left_out[0]
+    (tmp_path / "linked").symlink_to(os.fsdecode(os.fsencode(tmp_path) + b"/s\xffng"))
+    assert "linked" in [song.name for song in load_songs(tmp_path, cache).songs]
 
 
 def test_what_a_user_reads_is_one_line_each():
@@ -276,13 +292,15 @@ def test_a_full_disk_is_told_where_it_is(tmp_path, cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(TrainingDataError, match=r"cache: cannot keep .*No space left.*make room"):
-        load(cache, path, 0.3, trim=False)
+    write_song(tmp_path / "songs/a")
+    for read in (lambda: load(cache, path, 0.3, trim=False), lambda: load_songs(tmp_path / "songs", cache)):
+        with pytest.raises(TrainingError, match=r"cache: cannot keep .*No space left.*make room"):
+            read()
     assert list(cache.iterdir()) == []
 
 
 def test_songs_beside_the_splits_are_left_out_by_name(tmp_path, cache):
-    for name in ("train/one", "test/two", "valid/three", "loose"):
+    for name in ("train/one", "test/two", "valid/three", "loose", ".trash"):
         write_song(tmp_path / name)
     (tmp_path / "notes").mkdir()
     said = [f"{tmp_path}/{name}: neither train nor test; not used" for name in ("loose", "valid")]
