@@ -9,6 +9,7 @@ from host.outputs import OutputError, results_folder, writable_folder, write_tex
 from host.plugins import ChainError
 from model.config import ConfigError
 from streaming.framing import FramingError
+from tests.disk import disk_that_takes
 
 
 def end_with(error):
@@ -85,12 +86,14 @@ def test_a_folder_without_results_does_not_stay(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "old"]
 
 
-def test_text_is_whole_or_not_there(tmp_path) -> None:
+def test_text_is_whole_or_as_it_was(tmp_path) -> None:
     path = tmp_path / "page.html"
     write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
+    with pytest.raises(OutputError, match=r"page\.html"), disk_that_takes(10):
+        write_text(path, "new" * 100)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+    write_text(path, "a name: \udcff")
+    assert path.read_text() == "a name: \\udcff"
     with pytest.raises(OutputError, match="missing"):
         write_text(tmp_path / "missing" / "page.html", "x")
