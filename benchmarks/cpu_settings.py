@@ -4,7 +4,6 @@ The separator of a built-in profile, paced as live sound, once as it is shipped 
 undone or tried, every one in a process of its own. A fading sound is one whose samples are denormal numbers.
 """
 
-import argparse
 import gc
 import json
 import os
@@ -13,10 +12,13 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
+from benchmarks.model_hop import causal
 from host.bench_rows import Row, as_table, in_order
+from host.errors import guarded
 from host.hop_times import in_time, summary, time_hops
 from model.checkpoint import load_model
 from model.separators import CausalSeparator
+from model.training.arguments import OneLineParser, count
 
 FADED = 1e-39
 LONGEST_S = 300
@@ -62,12 +64,14 @@ def measured(model: str, name: str, hops: int) -> Row:
     return Row(f"{model}, paced", name, summary(took, hop_s) | {"hops": hops})
 
 
+@guarded
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OneLineParser(prog="python -m benchmarks.cpu_settings", description=__doc__)
     parser.add_argument("--model", default="live")
-    parser.add_argument("--hops", type=int, default=1500, help="of every setting")
+    parser.add_argument("--hops", type=count, default=1500, help="of every setting (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    causal(arguments.model)  # what is wrong with it is said here
     rows = in_order(in_time(LONGEST_S, measured, arguments.model, name, arguments.hops) for name in SETTINGS)
     if arguments.json:
         print(json.dumps([row.figures | {"name": row.name} for row in rows]))

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import (
     cpu_paths,
+    cpu_settings,
     gpu_paths,
     latency_quality,
     listen,
@@ -56,6 +57,8 @@ def in_a_folder_without_songs(tmp_path, monkeypatch):
         (model_hop, ["--hops", "-1"], "--hops: must be a whole number above 0, not '-1'"),
         (model_hop, ["--record", "file/x.json"], "file: cannot hold results"),
         (cpu_paths, ["--model", "liv"], "unknown model 'liv'"),
+        (cpu_settings, ["--model", "liv"], "unknown model 'liv'"),
+        (cpu_settings, ["--hops", "0"], "--hops: must be a whole number above 0"),
         (gpu_paths, [], "No CUDA device can be used here"),
         (mask_domains, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
         (network_sizes, ["--audio", "nonexistent"], "nonexistent: has no files.tsv"),
