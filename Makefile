@@ -25,7 +25,7 @@ test-gpu: $(VENV)/.installed-dev
 
 # The audio callback and the hop of the built-in model, once: every process of the tests would compile them.
 compiled: $(VENV)/.installed-dev
-	$(BIN)/python -c "import streaming.callback, host.speed; host.speed.findings()"
+	$(BIN)/python -c "import streaming.callback; from host.models import open_separator; open_separator('live', 44100).warm_up()"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -186,12 +186,10 @@ def load_of(point: Point, hops: int) -> dict[str, float]:
 
 
 def _times_of_wholes(network: CausalBSRoformer) -> NDArray[np.float64]:
-    torch.set_num_threads(1)
     config = network.config
     frames = round(WHOLE_LOAD_S * config.sample_rate_hz)
     noise = 0.1 * np.random.default_rng(0).standard_normal((config.channels, frames), np.float32)
-    with torch.inference_mode():
-        return timed(lambda _: whole(network)(noise), WHOLE_LOAD_RUNS)
+    return timed(lambda _: whole(network)(noise), WHOLE_LOAD_RUNS)
 
 
 def _times_of_hops(point: Point, hops: int) -> tuple[NDArray[np.float64], float]:

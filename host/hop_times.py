@@ -115,7 +115,7 @@ def in_time(limit_s: float, work: Callable[..., R], *arguments: object) -> R:
     """
     spawn = multiprocessing.get_context("spawn")
     answers, answering = spawn.Pipe(duplex=False)
-    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as cache, answers:
         child = spawn.Process(target=_answer, args=(answering, cache, work, arguments), daemon=True)
         child.start()
         answering.close()

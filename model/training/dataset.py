@@ -141,7 +141,7 @@ class ItemStream:
     @property
     def remarks(self) -> list[str]:
         """Lines worth reading of the recordings, and of what this stream makes of them."""
-        return self.sources.remarks
+        return self.sources.remarks()
 
     def item(self, index: int) -> Item:
         """Item number `index`: [4, 2, frames] stems, the same for the same seed and sources."""

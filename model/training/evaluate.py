@@ -106,7 +106,7 @@ def held_out_songs(
     Raises TrainingDataError where there is no such library, before it makes a song.
     """
     sources = Sources() if audio_dir is None else load_library(audio_dir, cache, split="test")
-    for line in sources.remarks:
+    for line in sources.remarks():
         tell(line)
     songs = [
         HeldOutSong(f"synthesised {index}", song(UNSEEN_SEED, index, seconds), STEM_NAMES)

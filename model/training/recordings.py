@@ -20,7 +20,7 @@ from model.training.synth import Audio, frames_of
 Pcm = NDArray[np.int16]
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a"}
 _QUIETEST_PEAK = 10.0 ** (-45.0 / 20.0)
-LOSSY = {".ogg", ".mp3", ".m4a"}
+_LOSSY = {".ogg", ".mp3", ".m4a"}
 _LOUDEST_PEAK, _LOUDEST_LOSSLESS_PEAK = 2.0, 10.0 ** (1.0 / 20.0)
 
 
@@ -73,7 +73,7 @@ def decode(path: Path) -> Audio:
     if sum_differs(path, sound):
         raise _cut(path)
     peak = np.abs(sound).max(initial=0.0)
-    if path.suffix.lower() not in LOSSY and _LOUDEST_LOSSLESS_PEAK < peak < math.inf:
+    if path.suffix.lower() not in _LOSSY and _LOUDEST_LOSSLESS_PEAK < peak < math.inf:
         raise TrainingDataError(f"{path}: peaks more than 1 dB above full scale; export it at a lower level")
     if rate_hz != RATE_HZ:
         sound = np.ascontiguousarray(soxr.resample(sound.T, rate_hz, RATE_HZ).T)

@@ -64,10 +64,9 @@ class Sources:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def remarks(self) -> list[str]:
-        """Lines worth reading: what is not used and why, and what else one should know of the recordings."""
-        lines = [f"left out: {line}" for line in self.left_out] + self.notes
+    def remarks(self, of: str = "") -> list[str]:
+        """Lines worth reading: what is not used (left out`of`) and why, and what else one should know."""
+        lines = [f"left out{of}: {line}" for line in self.left_out] + self.notes
         return [line.replace("\n", " ") for line in lines]
 
     @property
@@ -196,9 +195,7 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
     of its name; else all songs are for training. Raises TrainingDataError where none of them can be used.
     """
     sources, used = Sources(), dict[object, Path]()
-    elsewhere = {
-        same for path in _song_folders(folder, _OPPOSITE[split]) for same in _identities(folder, path)
-    }
+    elsewhere = _known_elsewhere(folder, split)
     for song_folder in _song_folders(folder, split):
         files = _files_of(song_folder)
         if first := next((used[file] for file in files & used.keys()), None):
@@ -208,7 +205,7 @@ def load_songs(folder: Path, cache: Path, split: str = "train") -> Sources:
         if song_folder.is_symlink() and not files:
             sources.left_out.append(f"{song_folder}: a link to what is no song; link songs one by one")
             continue
-        if elsewhere & _identities(folder, song_folder):
+        if elsewhere & (files | {_name_in_split(folder, song_folder)}):
             sources.notes.append(f"{song_folder}: in training and in test; not tested on")
             if split == "test":
                 continue
@@ -256,9 +253,14 @@ def _may_be_a_stem(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES | _UNREADABLE and file.is_file()
 
 
-def _identities(folder: Path, song_folder: Path) -> set[object]:
-    """What tells that a song of the other split is the same: any of its files, and its name there."""
-    return _files_of(song_folder) | {song_folder.relative_to(folder).parts[1:]}
+def _known_elsewhere(folder: Path, split: str) -> set[object]:
+    """What tells that a song of the other split is the same: any of its files, or its name there."""
+    others = list(_song_folders(folder, _OPPOSITE[split]))
+    return set[object]().union(*map(_files_of, others)) | {_name_in_split(folder, song) for song in others}
+
+
+def _name_in_split(folder: Path, song_folder: Path) -> tuple[str, ...]:
+    return song_folder.relative_to(folder).parts[1:]
 
 
 def _files_of(song_folder: Path) -> set[object]:
@@ -282,7 +284,9 @@ def _say_what_splits_leave(sources: Sources, folder: Path) -> None:
     sources.left_out += [
         f"{path}: neither {' nor '.join(SPLITS)}; not used"
         for path in sorted(folder.iterdir())
-        if path.name[0] != "." and path not in named and any(map(_may_be_a_stem, path.rglob("*")))
+        if path not in named
+        and not _hidden(path.relative_to(folder))
+        and any(map(_may_be_a_stem, path.rglob("*")))
     ]
 
 

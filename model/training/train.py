@@ -111,8 +111,7 @@ def validation_remarks(settings: TrainSettings) -> list[str]:
     """
     if not settings.validate_every:
         return []
-    sources = validation_sources(settings)
-    return [line.replace("left out:", "left out of validation:", 1) for line in sources.remarks]
+    return validation_sources(settings).remarks(" of validation")
 
 
 def refuse(settings: TrainSettings, ranks: Ranks) -> None:

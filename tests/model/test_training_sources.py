@@ -279,7 +279,7 @@ def test_a_name_that_is_not_utf_8_is_told(tmp_path, cache):
 
 
 def test_what_a_user_reads_is_one_line_each():
-    assert Sources(left_out=["two\nlines: silent"], notes=["more"]).remarks == [
+    assert Sources(left_out=["two\nlines: silent"], notes=["more"]).remarks() == [
         "left out: two lines: silent",
         "more",
     ]
