@@ -6,6 +6,7 @@ compiled (no Triton, no C compiler), plain ones do the work. TORCHDYNAMO_DISABLE
 
 import warnings
 from collections.abc import Callable
+from types import FunctionType
 
 import torch
 from torch import nn
@@ -17,23 +18,23 @@ from model.layers import Transformer, transformer_layer
 def compile_layers(network: nn.Module) -> None:
     """Let all transformers of a network share one compiled layer; it is compiled when first run, once for
     every shape. Threads: one at a time."""
-    forget_compiled()
-    layer = torch.compile(transformer_layer, dynamic=False)
+    # With code of its own: torch compiles the same code for eight shapes, then no more, and what other
+    # networks have compiled must stay, since captured work calls it.
+    own = FunctionType(transformer_layer.__code__.replace(), transformer_layer.__globals__)
+    layer = torch.compile(own, dynamic=False)
     for module in _transformers(network):
         module.layer = layer
 
 
-def forget_compiled() -> None:
-    """Let layers be compiled anew: the number of shapes that a process may have is limited.
-
-    Captured work stays as it is. Threads: one at a time.
-    """
-    torch.compiler.reset()
+def compile_anew(network: nn.Module) -> None:
+    """For other shapes than before, what was compiled; plain layers stay plain. Threads: one at a time."""
+    if _compiled(network):
+        compile_layers(network)
 
 
 def run_compiled(network: nn.Module, work: Callable[[], None]) -> None:
     """Do `work`; where layers that were to be compiled cannot be, they become plain again, and it is said."""
-    if all(module.layer is transformer_layer for module in _transformers(network)):
+    if not _compiled(network):
         work()
         return
     from torch._dynamo.exc import TorchDynamoException  # seconds to import
@@ -52,6 +53,10 @@ def use_plain_layers(network: nn.Module) -> None:
     """Undo `compile_layers`. Threads: one at a time."""
     for module in _transformers(network):
         module.layer = transformer_layer
+
+
+def _compiled(network: nn.Module) -> bool:
+    return any(module.layer is not transformer_layer for module in _transformers(network))
 
 
 def _transformers(network: nn.Module) -> list[Transformer]:

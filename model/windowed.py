@@ -16,7 +16,7 @@ from model.devices import DeviceError, device_errors, out_of_memory, usable
 from model.grouped_bands import group_bands
 from model.live_hop import LiveHop, checked_streams
 from model.precision import Precision, PrecisionError, dtype_of, lower_products, settle_arithmetic
-from model.regions import compile_layers, forget_compiled, run_compiled
+from model.regions import compile_anew, compile_layers, run_compiled
 from model.roformer import Roformer
 from model.window_framing import WindowFraming
 
@@ -39,8 +39,7 @@ class WindowedSeparator:
     streams : how many live streams one call advances
 
     Raises ConfigError, PrecisionError, DeviceError, ValueError for less than one stream. Threads: `warm_up`,
-    which changes torch's settings (`settle_arithmetic`), and everything after it on one and the same; on a
-    GPU the constructor forgets what this process had compiled (`forget_compiled`).
+    which changes torch's settings (`settle_arithmetic`), and everything after it on one and the same.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class WindowedSeparator:
                 f"{self.device}: too little memory for windows of {before} frames, and none shorter will do;"
                 " take a smaller model"
             ) from None
-        forget_compiled()
+        compile_anew(self._network)
         self._allocate()
 
     def reset(self, stream: int | None = None) -> None:

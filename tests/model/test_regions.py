@@ -1,7 +1,9 @@
 """Compiled layers: the same stems as plain ones, and plain ones where nothing can be compiled."""
 
 import dataclasses
+import functools
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from model.layers import Transformer, transformer_layer
 from model.precision import lower_products
-from model.regions import compile_layers, run_compiled
+from model.regions import compile_anew, compile_layers, run_compiled
 from model.roformer import Roformer
 from tests.model.builders import noise
 from tests.model.test_roformer import SHORT
@@ -37,6 +39,37 @@ def test_compiled_layers_give_the_same(architecture: str, dtype: torch.dtype) ->
     assert transformer_layer not in layers_of(network)
     error, level = (float(x.square().mean().sqrt()) for x in (found[0] - plain, plain))
     assert error < (1e-5 if dtype == torch.float32 else 2e-3) * level
+
+
+def test_every_network_is_compiled_for_its_shapes_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch stops at eight shapes of the same code, and forgetting would take code from captured work."""
+    compiled: list[str] = []
+
+    def remembering(graph: torch.fx.GraphModule, _examples: object) -> Callable[..., object]:
+        compiled.append(str(graph.graph))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=remembering))
+    networks = [network_of(dataclasses.replace(SHORT, dim=16 + 8 * n)) for n in range(4)]
+    audio = torch.from_numpy(noise(2, 2000)).unsqueeze(0)
+    with torch.inference_mode():
+        for network in networks:
+            compile_layers(network)
+        for _ in range(2):
+            for network in networks:
+                network.part(audio, 1000, 1100)
+        shapes = len(compiled) // len(networks)
+        assert shapes >= 3  # time, its tail, bands
+        assert len(compiled) == shapes * len(networks)
+        compile_anew(networks[0])
+        networks[0].part(audio[..., :1500], 1000, 1100)
+    assert len(compiled) == shapes * (len(networks) + 1)
+
+
+def test_plain_layers_stay_plain_for_other_shapes() -> None:
+    network = network_of()
+    compile_anew(network)
+    assert layers_of(network) == {transformer_layer}
 
 
 def test_where_nothing_can_be_compiled_plain_layers_work_and_it_is_said_once(monkeypatch) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.causal import CausalBSRoformer
 from model.compromise import Compromise
 from model.config import WHOLE_SIGNAL, CausalConfig, ConfigError, RoformerConfig
 from model.devices import DeviceError
+from model.layers import transformer_layer
 from model.precision import lower_products
+from model.regions import compile_layers
 from model.replay import WARM_UP_RUNS, replayed
 from model.roformer import Roformer, build
 from model.window_framing import WindowFraming, framing_for
@@ -269,6 +272,19 @@ def test_on_a_gpu_float16_compiled_and_captured_keeps_the_sound_and_allocates_no
     captured.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("architecture", ["bs", "mel"])
+def test_attention_on_a_gpu_has_a_fused_kernel_for_every_shape(architecture: str) -> None:
+    """Where neither flash's nor cuDNN's takes an input, torch raises in place of taking a slower one."""
+    config = dataclasses.replace(SHORT, architecture=architecture, dim=64, heads=8, dim_head=64)
+    network = network_of(config).cuda()
+    lower_products(network, torch.float16)
+    audio = torch.from_numpy(noise(2, 4096)).unsqueeze(0).cuda()
+    with torch.inference_mode(), sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION]):
+        assert torch.isfinite(network.part(audio, 2000, 2200)).all()
+
+
 class FakeCuda:
     """Remembers what a capture asks for; replaying does what was recorded."""
 
@@ -353,6 +369,18 @@ def test_windows_that_are_halved_more_than_once_are_said_once() -> None:
         separator.warm_up()
     separator.close()
     assert len(said) == 1
+
+
+def test_layers_are_compiled_anew_for_a_shorter_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda layer, **_how: layer)
+    network = network_of()
+    separator = WindowedSeparator(Forgetful(network, 400), FRAMING)
+    compile_layers(network)
+    before = network.layers[0][0].layer
+    with pytest.warns(Compromise, match="taking 384"):
+        separator.warm_up()
+    separator.close()
+    assert network.layers[0][0].layer not in (before, transformer_layer)
 
 
 def test_no_memory_at_all_is_one_line() -> None:
