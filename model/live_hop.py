@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ class LiveHop:
 
     def check_stream(self, stream: int | None) -> None:
         """Raises ValueError where there is no such stream; None means all."""
-        if stream is not None and not 0 <= stream < self._streams:
-            raise ValueError(f"stream {stream}: this separator has streams 0 to {self._streams - 1}")
+        if stream is not None and (not _whole(stream) or not 0 <= stream < self._streams):
+            raise ValueError(f"stream {stream!r:.40}: this separator has streams 0 to {self._streams - 1}")
 
     def work_on_arrays(self, run: Callable[[NDArray[np.float32], NDArray[np.float32]], None]) -> None:
         """From now on `run`, on a CPU, writes the stems of a mixture in place of `process`."""
@@ -84,14 +85,16 @@ class LiveHop:
             return
         try:
             self._run = replayed(self._work, self.device)
+            return
         except RuntimeError as error:
             cause = origin(error)
-            if out_of_memory(cause):
-                raise cause from None
-            raise DeviceError(
-                f"{self.device}: the work of a hop cannot be captured ({first_line(cause)});"
-                " take --graphs off"
-            ) from error
+            no_memory, said = out_of_memory(cause), first_line(cause)
+            del cause  # which would keep what the failed capture holds of a GPU
+        if no_memory:
+            raise torch.OutOfMemoryError(said)
+        raise DeviceError(
+            f"{self.device}: the work of a hop cannot be captured ({said}); take --graphs off"
+        )
 
     def release(self) -> None:
         """Give the captured work back."""
@@ -110,9 +113,13 @@ class LiveHop:
 
 def checked_streams(streams: int) -> int:
     """How many streams, if that can be. Raises ValueError."""
-    if streams < 1:
-        raise ValueError(f"{streams} streams: take one or more")
+    if not _whole(streams) or streams < 1:
+        raise ValueError(f"{streams!r:.40} streams: take one or more")
     return streams
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _require_like(name: str, array: NDArray[np.float32], like: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model.compromise import Compromise
+from model.devices import first_line, origin, out_of_memory
 from model.layers import Transformer, transformer_layer
 
 
@@ -33,7 +34,10 @@ def compile_anew(network: nn.Module) -> None:
 
 
 def run_compiled(network: nn.Module, work: Callable[[], None]) -> None:
-    """Do `work`; where layers that were to be compiled cannot be, they become plain again, and it is said."""
+    """Do `work`; where layers that were to be compiled cannot be, they become plain again, and it is said.
+
+    Raises torch's OutOfMemoryError also for a compiler that says it in its own words.
+    """
     if not _compiled(network):
         work()
         return
@@ -41,12 +45,15 @@ def run_compiled(network: nn.Module, work: Callable[[], None]) -> None:
 
     try:
         work()
+        return
     except TorchDynamoException as error:
+        if out_of_memory(origin(error)):
+            raise torch.OutOfMemoryError(first_line(error)) from None
         reason = " ".join(str(error).split()) or type(error).__name__
-        said = f"layers run uncompiled, which is slower: {reason:.160}"
-        warnings.warn(said, Compromise, stacklevel=2)
-        use_plain_layers(network)
-        work()
+    said = f"layers run uncompiled, which is slower: {reason:.160}"
+    warnings.warn(said, Compromise, stacklevel=2)
+    use_plain_layers(network)
+    work()
 
 
 def use_plain_layers(network: nn.Module) -> None:

@@ -93,6 +93,26 @@ def test_where_nothing_can_be_compiled_plain_layers_work_and_it_is_said_once(mon
     np.testing.assert_array_equal(found[0], plain)
 
 
+def test_memory_that_ends_while_compiling_is_told_as_such() -> None:
+    """A shorter window may still be compiled."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    network = network_of()
+    for module in network.modules():
+        if isinstance(module, Transformer):
+            module.layer = None
+
+    def compiling() -> None:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except RuntimeError as error:
+            raise BackendCompilerFailed("inductor", error, None) from error
+
+    with pytest.raises(torch.OutOfMemoryError):
+        run_compiled(network, compiling)
+    assert transformer_layer not in layers_of(network)
+
+
 def test_other_errors_are_not_taken_for_a_compilers() -> None:
     network = network_of()
     for module in network.modules():

@@ -155,10 +155,11 @@ def test_shapes_of_other_numbers_of_streams_are_refused(make: Make) -> None:
             separator.separate(*wrong)
     with pytest.raises(ValueError, match="stems_out: audio is a NumPy array of float32, not float64"):
         separator.separate(mixture, stems.astype(np.float64))
-    for stream in (STREAMS, -1):
+    for stream in (STREAMS, -1, True, 1.0, "0"):
         with pytest.raises(
-            ValueError, match=f"stream {stream}: this separator has streams 0 to {STREAMS - 1}"
+            ValueError, match=f"stream {stream!r}: this separator has streams 0 to {STREAMS - 1}"
         ):
             separator.reset(stream)
-    with pytest.raises(ValueError, match="0 streams: take one or more"):
-        make(streams=0)
+    for streams in (0, 1.5, True, None, "2"):
+        with pytest.raises(ValueError, match=f"{streams!r} streams: take one or more"):
+            make(streams=streams)
