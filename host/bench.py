@@ -19,7 +19,7 @@ from host.errors import guarded, one_line
 from host.live_times import builtin_rows, callback_rows, stream_rows
 from host.machine import machine
 from host.options import NumberRange, json_option
-from host.outputs import writable_folder, write_picture
+from host.outputs import picture_place, write_picture
 from host.progress import file_bars
 from model.catalogue import builtin_models
 
@@ -83,7 +83,7 @@ def bench(
       stembridge bench --part windows --device cuda --json > gpu.json
     """
     if plot:
-        writable_folder(plot.parent)
+        picture_place(plot)
     _require(devices)
     rows: list[Row] = []
     facts = machine()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from host.errors import UserError, one_line
-from model.files import write_whole
+from model.files import require_file_or_nothing, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.")
 
 
 def write_findings(stem: Path, found: dict[str, Any], table: str, figure: Figure) -> None:
@@ -71,6 +75,22 @@ def write_findings(stem: Path, found: dict[str, Any], table: str, figure: Figure
     write_text(stem.with_suffix(".json"), json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_text(stem.with_suffix(".md"), table)
     write_picture(stem.with_suffix(".png"), figure)
+
+
+def picture_place(path: Path) -> Path:
+    """A name that `write_picture` can use, before any work is done for it; its folder is made.
+
+    Errors: OutputError.
+    """
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path}: pictures are PNG files; take a name that ends in .png.")
+    writable_folder(path.parent)
+    try:
+        require_file_or_nothing(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part"):
+            return path
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def write_picture(path: Path, figure: Figure) -> None:

@@ -302,6 +302,29 @@ def test_what_was_measured_before_an_interrupt_is_shown(
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "take a name that ends in .png"),
+        ("times.json", "take a name that ends in .png"),
+        ("fifo.png", "something that is no file has this name"),
+        (f"{'long' * 70}.png", "File name too long"),
+        ("file/times.png", "cannot hold results"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, why: str
+) -> None:
+    monkeypatch.setattr(bench, "tasks", lambda *_: pytest.fail("measured"))
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo.png")
+    Path("file").touch()
+    result = CliRunner().invoke(main, ["bench", "--plot", name])
+    assert result.exit_code == 2
+    assert why in result.stderr
+    assert Path("fifo.png").is_fifo()
+
+
 def test_the_command_prints_json_and_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = [Row("a", "ours", FIGURES), Row("a", "b", FIGURES)]
     monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", lambda: rows)])
