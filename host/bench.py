@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import signal
 import sys
@@ -100,11 +101,18 @@ def bench(
 def _show(rows: Sequence[Row], facts: dict[str, object], as_json: bool) -> None:
     if as_json:
         command = shlex.join(["stembridge", *sys.argv[1:]])
-        click.echo(json.dumps({"machine": facts, "command": command, "rows": [asdict(row) for row in rows]}))
+        told = {"machine": facts, "command": command, "rows": [_told(row) for row in rows]}
+        click.echo(json.dumps(told, allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES, highlight=False)
     console.print(f"{facts['processor']}; GPU: {facts['gpu'] or 'none'}; {facts['system']}")
     console.print(as_table(rows))
+
+
+def _told(row: Row) -> dict[str, object]:
+    """JSON knows no number that is not finite."""
+    figures = {name: value if math.isfinite(value) else None for name, value in row.figures.items()}
+    return asdict(row) | {"figures": figures}
 
 
 def _require(devices: Sequence[str]) -> None:

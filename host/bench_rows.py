@@ -29,7 +29,7 @@ class Row:
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
     """Rows by group, groups as they first came, with `times_ours`: their time per second of audio over that
-    of their group's first."""
+    of their group's first, where they were not measured in turns with it."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -44,7 +44,7 @@ def _beside(ours: float | None, row: Row) -> Row:
     load = row.figures.get("load_p50")
     if not ours or load is None:
         return row
-    return replace(row, figures=row.figures | {"times_ours": load / ours})
+    return replace(row, figures={"times_ours": load / ours} | row.figures)
 
 
 COLUMNS = {
@@ -60,11 +60,15 @@ NOTES = {
     "mask_error_rms": "mask error {:.1e} rms",
     "mask_error_relative": "{:.1e} of the mask",
     "output_db": "output {:.0f} dB",
+    "live_db": "live hop {:.0f} dB",
+    "bf16_mask_error_relative": "BF16 {:.1e} of the mask",
+    "bf16_output_db": "{:.0f} dB",
+    "graph_breaks": "{:.0f} graph breaks",
     "host_ms": "host {:.2f} ms",
     "tail": "p99.9 is {:.2f} x p50",
     "growth_mb": "grew {:.1f} MB",
     "gpu_growth_mb": "on the GPU {:.1f} MB",
-    "gflop": "{:.0f} GFLOP",
+    "gflop": "{:.3g} GFLOP",
     "tflop_per_s": "product {:.2f} TFLOP/s",
     "gb_per_s": "copy {:.0f} GB/s",
 }

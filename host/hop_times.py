@@ -39,10 +39,22 @@ def timed(step: Step, runs: int, every_s: float = 0.0) -> NDArray[np.float64]:
     for run in range(runs):
         if every_s:
             time.sleep(max(0.0, origin + run * every_s - time.perf_counter()))
-        start = time.perf_counter()
-        step(run)
-        seconds[run] = time.perf_counter() - start
+        seconds[run] = _seconds_of(step, run)
     return seconds
+
+
+def timed_in_turns(step: Step, other: Step, runs: int) -> NDArray[np.float64]:
+    """Seconds of every run of both [2, runs]: what slows the machine for a while slows both.
+
+    Threads: that of the steps.
+    """
+    return np.array([[_seconds_of(each, run) for each in (step, other)] for run in range(runs)]).T
+
+
+def _seconds_of(step: Step, run: int) -> float:
+    start = time.perf_counter()
+    step(run)
+    return time.perf_counter() - start
 
 
 def runs_in(step: Step, seconds: float) -> int:
@@ -52,20 +64,33 @@ def runs_in(step: Step, seconds: float) -> int:
 
 def hop_step(separator: Separator, level: float = 0.1) -> Step:
     """A run is one hop of noise of this level; several streams hear the same."""
-    streams = getattr(separator, "streams", 1)
-    rows = (streams,) if streams > 1 else ()
     hop_frames, window_frames = separator.hop_frames, separator.window_frames
     noise = np.float32(level) * _noise(window_frames + (DIFFERENT_HOPS - 1) * hop_frames)
-    contribution_frames = hop_frames + fade_frames(separator)
-    stems = np.empty((*rows, len(separator.stem_names), CHANNELS, contribution_frames), dtype=np.float32)
-    shape = (*rows, CHANNELS, window_frames)
     starts = range(0, DIFFERENT_HOPS * hop_frames, hop_frames)
-    windows = [np.broadcast_to(noise[:, start : start + window_frames], shape) for start in starts]
+    windows = [for_streams(separator, noise[:, start : start + window_frames]) for start in starts]
+    stems = room_for_stems(separator)
 
     def step(run: int) -> None:
         separator.separate(windows[run % DIFFERENT_HOPS], stems)
 
     return step
+
+
+def for_streams(separator: Separator, window: Audio) -> Audio:
+    """A window [channels, window_frames], the same for every stream of a separator that has several."""
+    return np.broadcast_to(window, (*_streams(separator), *window.shape))
+
+
+def room_for_stems(separator: Separator) -> Audio:
+    """What `separate` writes to."""
+    frames = separator.hop_frames + fade_frames(separator)
+    return np.empty((*_streams(separator), len(separator.stem_names), CHANNELS, frames), np.float32)
+
+
+def _streams(separator: Separator) -> tuple[int, ...]:
+    """The axis in front, which a lone stream has not."""
+    streams = getattr(separator, "streams", 1)
+    return (streams,) if streams > 1 else ()
 
 
 def _noise(frames: int) -> Audio:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from host.bench_rows import Figures, Row
 from host.errors import one_line
 from host.hop_times import hop_step, resident_mb, runs_in, summary, timed
-from host.models import open_separator
-from model.catalogue import builtin_models
 from model.profiles import DEFAULT_PROFILE
 from streaming.separator import Separator
+
+if TYPE_CHECKING:
+    from model.causal import CausalBSRoformer
+    from model.separators import CausalSeparator
 
 BLOCK_FRAMES, STEMS = 128, 4
 BLOCKS_PER_SECOND = 10_000
@@ -37,14 +40,53 @@ def callback_rows(seconds: float) -> Iterator[Row]:
 def builtin_rows(name: str, seconds: float) -> Iterator[Row]:
     """A profile's hops on one core, back to back and one every hop duration; HS-TasNet beside the default."""
     group = f"built-in {name}, one core"
-    with one_thread():
-        separator = open_separator(str(builtin_models()[name]), 44100)
-        separator.warm_up()
-        yield Row(group, "stembridge", separator_figures(separator, seconds, paced=False))
+    with one_thread(), _builtin(name, "cpu") as separator:
+        figures = separator_figures(separator, seconds, paced=False)
+        yield Row(group, "stembridge", figures | _roofline(name, separator, figures["p50_ms"]))
         if name == DEFAULT_PROFILE:
             yield hs_tasnet_row(group, seconds)
         yield Row(f"{group}, paced", "stembridge", separator_figures(separator, seconds, paced=True))
-        separator.close()
+
+
+@contextmanager
+def _builtin(name: str, device: str, streams: int = 1) -> Iterator[CausalSeparator]:
+    """Warm."""
+    from model.separators import CausalSeparator
+
+    separator = CausalSeparator(_network(name), device, streams=streams)
+    with closing(separator):
+        separator.warm_up()
+        yield separator
+
+
+def _network(name: str) -> CausalBSRoformer:
+    from model.causal import CausalBSRoformer
+    from model.checkpoint import load_model
+
+    network = load_model(name)[0]
+    assert isinstance(network, CausalBSRoformer)
+    return network
+
+
+def _roofline(name: str, separator: CausalSeparator, p50_ms: float) -> Figures:
+    """Work of a hop as the plain stream does it; its bytes are weights, as small as they are
+    kept, and everything carried."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from host.roofline import beside_roofline, peak
+    from model.causal_stream import CausalStream
+    from model.precision import as_small_as_exact
+
+    stream, streams = CausalStream(_network(name).eval()), separator.streams
+    hop = torch.zeros(PEER_CHANNELS, separator.hop_frames)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        stream.process(hop)
+    flops = streams * counter.get_total_flops()
+    read = sum(as_small_as_exact(weight).nbytes for weight in stream.model.parameters())
+    read += streams * sum(tensor.nbytes for tensor in stream.carried())
+    best = peak(separator.device, torch.float32)
+    return {"gflop": flops / 1e9} | beside_roofline(best, flops, read, p50_ms)
 
 
 def separator_figures(separator: Separator, seconds: float, paced: bool) -> Figures:
@@ -85,19 +127,13 @@ def _peer_step(separate: Callable[[NDArray[np.float32]], object], hop_frames: in
 
 def stream_rows(seconds: float) -> Iterator[Row]:
     """The default profile on the GPU: one stream, and many that advance together."""
-    from model.causal import CausalBSRoformer
-    from model.checkpoint import load_model
-    from model.separators import CausalSeparator
-
     with one_thread():
         for streams in (1, GPU_STREAMS):
-            network = load_model(DEFAULT_PROFILE)[0]
-            assert isinstance(network, CausalBSRoformer)
-            separator = CausalSeparator(network, "cuda", streams=streams)
-            separator.warm_up()
             group = f"built-in {DEFAULT_PROFILE} on the GPU, streams: {streams}"
-            yield Row(group, "stembridge", separator_figures(separator, seconds, paced=False))
-            separator.close()
+            with _builtin(DEFAULT_PROFILE, "cuda", streams) as separator:
+                figures = separator_figures(separator, seconds, paced=False)
+                figures |= _roofline(DEFAULT_PROFILE, separator, figures["p50_ms"])
+            yield Row(group, "stembridge", figures)
 
 
 @contextmanager

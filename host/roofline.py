@@ -62,3 +62,14 @@ def _by_events(run: Callable[[], object]) -> float:
 def weight_bytes(network: nn.Module) -> int:
     """Bytes of all parameters: what a hop reads at least once."""
     return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+
+
+def beside_roofline(best: Peak, flops: float, read_bytes: float, p50_ms: float) -> dict[str, float]:
+    """How near work that took so long came to the least time for it."""
+    least_ms = 1e3 * best.least_s(flops, read_bytes)
+    return {
+        "tflop_per_s": best.flops_per_s / 1e12,
+        "gb_per_s": best.bytes_per_s / 1e9,
+        "roofline_ms": least_ms,
+        "times_roofline": p50_ms / least_ms,
+    }

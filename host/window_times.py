@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,20 +19,33 @@ from torch import Tensor, nn
 
 from host.bench_rows import Figures, Row
 from host.errors import one_line
-from host.hop_times import hop_step, in_time, resident_mb, runs_in, summary, timed, waits
+from host.hop_times import (
+    Step,
+    hop_step,
+    in_time,
+    resident_mb,
+    runs_in,
+    summary,
+    timed,
+    timed_in_turns,
+    waits,
+)
 from host.peers import ROFORMER, ROFORMER_VERSION, published_roformer, roformer_run
-from host.roofline import peak, weight_bytes
+from host.roofline import beside_roofline, peak, weight_bytes
+from host.window_errors import errors, live_errors, precision_errors
 from model.compromise import Compromise
 from model.config import RoformerConfig
 from model.devices import usable
 from model.flops import window_flops
-from model.precision import dtype_of, lower_products, settle_arithmetic
+from model.precision import dtype_of, settle_arithmetic
 from model.regions import use_plain_layers
 from model.roformer import Roformer, build
 from model.window_framing import PROFILES, WindowFraming
 from model.windowed import WindowedSeparator
 
-LONGEST_COMPILE_S = 400
+LONGEST_COMPILE_S = 900
+SHAPES_OF_THE_PEER = 256
+"""That its functions may be compiled for: every band has its own, and past 8 torch would compile no more."""
 PEER = f"{ROFORMER} {ROFORMER_VERSION}"
 GPU = PROFILES["gpu"]
 LONG = replace(GPU, window_frames=352_800)
@@ -84,12 +98,15 @@ def our_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row
 
 
 def peer_rows(shape: Shape, device: torch.device, seconds: float) -> Iterator[Row]:
-    """The package with the same weights on the same windows, in each of its ways to run. As `our_rows`."""
+    """The package with the same weights on the same windows, in each of its ways to run, in turns with ours
+    but for what it compiles, in a process of its own. As `our_rows`."""
     exact = random_network(shape, device)
-    for name, measure in WAYS.items():
-        if device.type == "cpu" and measure is _compiled:
-            continue  # needs a compiler, and minutes
-        yield _row(shape, device, f"{PEER}, {name}", _silently, measure, exact, seconds)
+    with _live(shape, device, exact) as (separator, _):
+        ours = hop_step(separator)
+        for name, measure in WAYS.items():
+            if device.type == "cpu" and measure is _compiled:
+                continue  # needs a compiler, and minutes
+            yield _row(shape, device, f"{PEER}, {name}", _silently, measure, exact, ours, seconds)
 
 
 def random_network(shape: Shape, device: torch.device) -> Roformer:
@@ -124,17 +141,34 @@ def live_figures(
     change: Callable[[Roformer], None] = lambda network: None,
     graphs: bool = True,
 ) -> Figures:
-    """Of the live separator, its network changed before it warms up."""
+    """Of the live separator, its network changed before it warms up; errors against `exact`, of the hop as it
+    runs and, in float16 and bfloat16, of a plain network."""
+    audio = _window(shape, device)
+    with _live(shape, device, exact, change, graphs) as (separator, lowered):
+        figures = _hop_figures(separator, device, seconds)
+        figures |= live_errors(separator, exact, shape.framing, audio)
+    figures |= _roofline(shape, lowered, device, figures["p50_ms"])
+    return figures | precision_errors(exact, shape.framing, audio)
+
+
+@contextmanager
+def _live(
+    shape: Shape,
+    device: torch.device,
+    exact: Roformer,
+    change: Callable[[Roformer], None] = lambda network: None,
+    graphs: bool = True,
+) -> Iterator[tuple[WindowedSeparator, Roformer]]:
+    """A warm separator with these weights, and its network."""
     gc.collect()  # what rows before this one left in cycles would be freed, and slow a hop, meanwhile
     lowered = copy.deepcopy(exact)
     separator = WindowedSeparator(lowered, shape.framing, str(device), graphs=graphs, streams=shape.streams)
     change(lowered)
-    with closing(separator), warnings.catch_warnings():
-        warnings.simplefilter("error", Compromise)  # of another way than the one that the row is named after
-        separator.warm_up()
-        figures = _hop_figures(separator, device, seconds)
-    figures |= _roofline(shape, lowered, device, figures["p50_ms"])
-    return figures | _exactness(exact, lowered, _window(shape, device))
+    with closing(separator):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Compromise)  # of another way than the one that is asked for
+            separator.warm_up()
+        yield separator, lowered
 
 
 def _hop_figures(separator: WindowedSeparator, device: torch.device, seconds: float) -> Figures:
@@ -164,60 +198,13 @@ def _gpu_mb(device: torch.device) -> float:
 def _roofline(shape: Shape, network: nn.Module, device: torch.device, p50_ms: float) -> Figures:
     best = peak(device, dtype_of("auto", device))
     flops = shape.streams * window_flops(shape.config, shape.framing)
-    least_ms = 1e3 * best.least_s(flops, weight_bytes(network))
-    return {
-        "gflop": flops / 1e9,
-        "tflop_per_s": best.flops_per_s / 1e12,
-        "gb_per_s": best.bytes_per_s / 1e9,
-        "roofline_ms": least_ms,
-        "times_roofline": p50_ms / least_ms,
-    }
+    return {"gflop": flops / 1e9} | beside_roofline(best, flops, weight_bytes(network), p50_ms)
 
 
 def _window(shape: Shape, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     window = 0.1 * torch.randn(1, shape.config.channels, shape.framing.window_frames, generator=generator)
     return window.to(device)
-
-
-@torch.inference_mode()
-def _exactness(exact: Roformer, lowered: Roformer, audio: Tensor) -> Figures:
-    """Masks of identical spectra, and what comes out, in float16 (ours, where it is that) and in bfloat16,
-    against float32."""
-    if _dtype(lowered) == torch.float32:
-        lowered = _in(torch.float16, exact)
-    spectrum = exact.stft(audio)
-    ours, rough, expected = (
-        (network.mask(spectrum), network(audio)) for network in (lowered, _in(torch.bfloat16, exact), exact)
-    )
-    coarse = {f"bf16_{name}": value for name, value in _errors(rough, expected).items()}
-    return _errors(ours, expected) | coarse
-
-
-def _in(dtype: torch.dtype, exact: Roformer) -> Roformer:
-    network = copy.deepcopy(exact)
-    lower_products(network, dtype)
-    return network
-
-
-def _errors(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> Figures:
-    """Of masks and of what comes out."""
-    return mask_error(found[0], exact[0]) | {"output_db": decibels(found[1], exact[1])}
-
-
-def _dtype(network: nn.Module) -> torch.dtype:
-    return next(module for module in network.modules() if isinstance(module, nn.Linear)).weight.dtype
-
-
-def mask_error(found: Tensor, exact: Tensor) -> Figures:
-    """Rms of the difference, and the same over the rms of the exact mask."""
-    error, level = (float(x.abs().square().mean().sqrt()) for x in (found - exact, exact))
-    return {"mask_error_rms": error, "mask_error_relative": error / level}
-
-
-def decibels(found: Tensor, exact: Tensor) -> float:
-    """Signal to error."""
-    return float(10 * torch.log10(exact.square().sum() / (found - exact).square().sum()))
 
 
 def _peer(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
@@ -227,34 +214,44 @@ def _peer(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
     return peer.eval().to(device).requires_grad_(False)
 
 
-def _exactly(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
-    return _figures(shape, _peer(shape, device, exact), device, torch.float32, seconds)
-
-
-def _lowered(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
+def _exactly(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
     peer = _peer(shape, device, exact)
-    return _figures(shape, peer, device, torch.float16, seconds) | _peer_error(shape, peer, device)
+    return _beside(shape, _peer_step(peer, _window(shape, device), torch.float32), ours, seconds)
 
 
-def _compiled(shape: Shape, device: torch.device, exact: Roformer, seconds: float) -> Figures:
+def _lowered(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
+    peer = _peer(shape, device, exact)
+    step = _peer_step(peer, _window(shape, device), torch.float16)
+    return _beside(shape, step, ours, seconds) | peer_errors(shape, peer, device)
+
+
+def _compiled(shape: Shape, device: torch.device, _exact: Roformer, _ours: Step, seconds: float) -> Figures:
     return in_time(LONGEST_COMPILE_S + seconds, _compile_here, shape, device, seconds)
 
 
 def _compile_here(shape: Shape, device: torch.device, seconds: float) -> Figures:
+    import torch._dynamo
+
     warnings.simplefilter("ignore")
     settle_arithmetic()  # as in the process of all other rows
+    torch._dynamo.config.recompile_limit = SHAPES_OF_THE_PEER
     peer = torch.compile(_peer(shape, device, build(shape.config)))
-    return _figures(shape, peer, device, torch.float16, seconds)
+    step = _peer_step(peer, _window(shape, device), torch.float16)
+    figures = _summary(shape, timed(step, runs_in(step, seconds)))
+    breaks: Counter[str] = torch._dynamo.utils.counters["graph_break"]
+    return figures | {"graph_breaks": float(len(breaks))}
 
 
 WAYS = {"FP32 eager": _exactly, "FP16 autocast": _lowered, "FP16 autocast, torch.compile": _compiled}
 
 
-def _figures(
-    shape: Shape, peer: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype, seconds: float
-) -> Figures:
-    step = _peer_step(peer, _window(shape, device), dtype)
-    took = timed(step, runs_in(step, seconds))
+def _beside(shape: Shape, step: Step, ours: Step, seconds: float) -> Figures:
+    """Of a peer's step, in turns with ours."""
+    took, took_ours = timed_in_turns(step, ours, runs_in(step, seconds))
+    return _summary(shape, took) | {"times_ours": float(np.median(took) / np.median(took_ours))}
+
+
+def _summary(shape: Shape, took: NDArray[np.float64]) -> Figures:
     return summary(took, shape.framing.hop_frames / shape.config.sample_rate_hz) | {"hops": len(took)}
 
 
@@ -262,7 +259,7 @@ def _lower(device: torch.device, dtype: torch.dtype) -> Any:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def _peer_step(peer: Callable[[Tensor], Tensor], window: Tensor, dtype: torch.dtype) -> Callable[[int], None]:
+def _peer_step(peer: Callable[[Tensor], Tensor], window: Tensor, dtype: torch.dtype) -> Step:
     """From the host's memory to the host's memory, as ours."""
     pinned = window.is_cuda
     source = window.cpu().pin_memory() if pinned else window
@@ -275,11 +272,11 @@ def _peer_step(peer: Callable[[Tensor], Tensor], window: Tensor, dtype: torch.dt
     return step
 
 
-def _peer_error(shape: Shape, peer: nn.Module, device: torch.device) -> Figures:
-    """Of its own lower precision against its own float32."""
-    audio = _window(shape, device)
+def peer_errors(shape: Shape, peer: nn.Module, device: torch.device) -> Figures:
+    """Of its own FP16 autocast against its own float32, as `precision_errors` has ours."""
+    audio, part = _window(shape, device), slice(*shape.framing.contribution)
     with torch.inference_mode():
-        exact = roformer_run(peer, shape.config, audio)
+        exact, exact_sound = roformer_run(peer, shape.config, audio)
         with _lower(device, torch.float16):
             masks, sound = roformer_run(peer, shape.config, audio)
-    return _errors((masks, sound.float()), exact)
+    return errors((masks, sound[..., part].float()), (exact, exact_sound[..., part]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -9,26 +11,34 @@ import signal
 import subprocess
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from host import bench, hop_times, live_times, peers, window_times
+from host import bench, hop_times, live_times, peers, roofline, window_times
 from host.bench_rows import COLUMNS, Row, as_table, in_order, picture
 from host.cli import main
 from host.machine import driver
 from host.peers import PeerError, hs_tasnet, published_roformer, stubbed
 from host.roofline import Peak, weight_bytes
-from host.window_times import SHAPES, Shape, decibels, mask_error, our_rows, peer_rows
+from host.window_errors import MOST_DB, decibels, live_errors, mask_error
+from host.window_times import SHAPES, Shape, our_rows, peer_rows
 from model.catalogue import builtin_models
+from model.causal_stream import CausalStream
 from model.compromise import Compromise
 from model.config import ConfigError
+from model.flops import window_flops
+from model.precision import as_small_as_exact
+from model.separators import CausalSeparator
 from model.window_framing import WindowFraming
 from model.windowed import WindowedSeparator
 from streaming.separator import SignatureSeparator
+from tests.model.builders import random_model, small
 from tests.model.test_roformer import SHORT
 
 TINY = Shape("tiny", SHORT, WindowFraming(768, 96, 128, 32))
@@ -46,6 +56,18 @@ def test_others_are_told_by_the_time_that_ours_takes_for_the_same_sound() -> Non
     told = in_order(rows)
     assert [row.name for row in told] == ["ours", "b", "c", "e"]
     assert [row.figures.get("times_ours") for row in told] == [None, 2.5, None, None]
+
+
+def test_a_ratio_of_turns_stays() -> None:
+    beside = in_order([Row("a", "ours", FIGURES), Row("a", "b", FIGURES | {"times_ours": 7.0})])[1]
+    assert beside.figures["times_ours"] == 7.0
+
+
+def test_what_is_no_number_is_none_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row("a", "ours", {"output_db": math.nan, "p50_ms": 1.0})]
+    monkeypatch.setattr(bench, "tasks", lambda parts, devices, seconds: [("all", lambda: rows)])
+    told = json.loads(CliRunner().invoke(main, ["bench", "--json"]).stdout)["rows"][0]
+    assert told["figures"] == {"output_db": None, "p50_ms": 1.0}
 
 
 def test_others_have_no_ratio_where_ours_was_not_measured() -> None:
@@ -78,12 +100,100 @@ def test_the_roofline_is_the_slower_of_work_and_bytes() -> None:
     assert weight_bytes(torch.nn.Linear(3, 5).half()) == 2 * (15 + 5)
 
 
+def test_a_product_counts_two_operations_a_step_and_a_copy_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "least_seconds", lambda run, device: 0.5)
+    best = roofline.peak(torch.device("cpu"), torch.float32)
+    assert best == Peak(4 * roofline.PRODUCT_SIZE["cpu"] ** 3, 4 * roofline.COPY_BYTES["cpu"])
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_the_work_of_several_streams_is_that_of_each(monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
+    monkeypatch.setattr(window_times, "peak", lambda device, dtype: Peak(1e9, 1e99))
+    shape = dataclasses.replace(TINY, streams=streams)
+    gflop = streams * window_flops(SHORT, TINY.framing) / 1e9
+    (row,) = our_rows(shape, torch.device("cpu"), 0.01)
+    assert row.figures["gflop"] == pytest.approx(gflop)
+    assert row.figures["roofline_ms"] == pytest.approx(gflop * 1e3)
+    assert row.figures["live_db"] > 100
+
+
+def test_a_builtin_hop_reads_its_weights_and_what_every_stream_carries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = random_model(small("live"))
+    carried = sum(tensor.nbytes for tensor in CausalStream(network).carried())
+    kept = sum(as_small_as_exact(weight).nbytes for weight in network.parameters())
+    monkeypatch.setattr(live_times, "_network", lambda name: network)
+    monkeypatch.setattr(roofline, "peak", lambda device, dtype: Peak(1e99, 1.0))
+    separators = [CausalSeparator(network, streams=streams) for streams in (1, 6)]
+    one, six = (live_times._roofline("live", separator, 2.0) for separator in separators)
+    assert one["roofline_ms"] == pytest.approx(1e3 * (kept + carried))
+    assert six["roofline_ms"] == pytest.approx(1e3 * (kept + 6 * carried))
+    assert six["gflop"] == pytest.approx(6 * one["gflop"])
+    assert one["times_roofline"] == pytest.approx(2.0 / one["roofline_ms"])
+
+
+@pytest.mark.filterwarnings("ignore:A window was not provided")
+def test_a_peer_has_our_weights_and_its_load_is_over_the_same_hop() -> None:
+    cpu = torch.device("cpu")
+    exact = window_times.random_network(TINY, cpu)
+    peer = window_times._peer(TINY, cpu, exact).state_dict()
+    assert all(torch.equal(peer[name], value) for name, value in exact.state_dict().items())
+    figures = window_times._summary(TINY, np.array([0.5, 0.5]))
+    assert figures["load_p50"] == pytest.approx(0.5 / (TINY.framing.hop_frames / SHORT.sample_rate_hz))
+
+
+def test_the_load_of_hs_tasnet_is_over_its_own_hop(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = SimpleNamespace(overlap_len=441, sample_rate=44100, init_stateful_transform_fn=lambda: len)
+    monkeypatch.setattr(peers, "hs_tasnet", lambda: peer)
+    figures = live_times.hs_tasnet_row("a group", 0.01).figures
+    assert figures["load_p50"] == pytest.approx(figures["p50_ms"] / 10)
+
+
+def test_what_a_hop_does_besides_waiting_is_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def waiting(stream: type) -> Iterator[list[float]]:
+        assert stream is torch.cuda.Stream
+        yield [0.003] * 20
+
+    monkeypatch.setattr(window_times, "waits", waiting)
+    monkeypatch.setattr(window_times, "runs_in", lambda step, seconds: 20)
+    monkeypatch.setattr(window_times, "timed", lambda step, runs: np.full(runs, 0.004))
+    cpu = torch.device("cpu")
+    with window_times._live(TINY, cpu, window_times.random_network(TINY, cpu)) as (separator, _):
+        assert window_times._hop_figures(separator, cpu, 1.0)["host_ms"] == pytest.approx(1.0)
+
+
+def test_two_are_timed_in_turns() -> None:
+    calls: list[tuple[str, int]] = []
+    found = hop_times.timed_in_turns(
+        lambda run: calls.append(("peer", run)), lambda run: calls.append(("ours", run)), 2
+    )
+    assert calls == [("peer", 0), ("ours", 0), ("peer", 1), ("ours", 1)]
+    assert found.shape == (2, 2)
+
+
+def test_what_comes_out_of_the_live_hop_is_held_against_float32() -> None:
+    cpu = torch.device("cpu")
+    exact = window_times.random_network(TINY, cpu)
+    audio = window_times._window(TINY, cpu)
+    with window_times._live(TINY, cpu, exact) as (separator, _network):
+        assert live_errors(separator, exact, TINY.framing, audio)["live_db"] > 100
+        separator.separate = lambda mixture, stems_out: stems_out.fill(0)
+        assert live_errors(separator, exact, TINY.framing, audio)["live_db"] == pytest.approx(0)
+        separator.separate = lambda mixture, stems_out: stems_out.fill(np.log(np.abs(mixture).max()))
+        with pytest.raises(RuntimeError, match="not finite for silence"), np.errstate(divide="ignore"):
+            live_errors(separator, exact, TINY.framing, audio)
+
+
 def test_errors_are_those_of_their_definitions() -> None:
     exact, found = torch.tensor([2.0, -2.0]), torch.tensor([2.0, -1.0])
     assert mask_error(found, exact) == pytest.approx(
         {"mask_error_rms": 0.5**0.5, "mask_error_relative": 0.125**0.5}
     )
     assert decibels(found, exact) == pytest.approx(10 * math.log10(8))
+    assert decibels(torch.stack([found, exact]), exact[None]) == pytest.approx(10 * math.log10(16))
+    assert decibels(exact, exact) == pytest.approx(MOST_DB)
 
 
 def test_a_stream_s_waits_are_counted_and_its_class_is_left_as_it_was() -> None:
@@ -130,6 +240,7 @@ def test_windows_are_measured_beside_the_published_package(monkeypatch: pytest.M
     assert ours.figures["output_db"] > 45
     assert ours.figures["output_db"] > ours.figures["bf16_output_db"] + 10
     assert {"times_ours", "p99.9_ms"} <= exactly.figures.keys()
+    assert exactly.figures["times_ours"] != exactly.figures["load_p50"] / ours.figures["load_p50"]  # in turns
 
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
