@@ -143,7 +143,7 @@ def live_figures(
 ) -> Figures:
     """Of the live separator, its network changed before it warms up; errors against `exact`, of the hop as it
     runs and, in float16 and bfloat16, of a plain network."""
-    audio = _window(shape, device)
+    audio = noise_window(shape, device)
     with _live(shape, device, exact, change, graphs) as (separator, lowered):
         figures = _hop_figures(separator, device, seconds)
         figures |= live_errors(separator, exact, shape.framing, audio)
@@ -201,13 +201,13 @@ def _roofline(shape: Shape, network: nn.Module, device: torch.device, p50_ms: fl
     return {"gflop": flops / 1e9} | beside_roofline(best, flops, weight_bytes(network), p50_ms)
 
 
-def _window(shape: Shape, device: torch.device) -> Tensor:
+def noise_window(shape: Shape, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     window = 0.1 * torch.randn(1, shape.config.channels, shape.framing.window_frames, generator=generator)
     return window.to(device)
 
 
-def _peer(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
+def peer_with(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
     """With our weights."""
     peer = published_roformer(shape.config)
     peer.load_state_dict(exact.state_dict(), strict=True)
@@ -215,13 +215,13 @@ def _peer(shape: Shape, device: torch.device, exact: Roformer) -> nn.Module:
 
 
 def _exactly(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
-    peer = _peer(shape, device, exact)
-    return _beside(shape, _peer_step(peer, _window(shape, device), torch.float32), ours, seconds)
+    peer = peer_with(shape, device, exact)
+    return _beside(shape, _peer_step(peer, noise_window(shape, device), torch.float32), ours, seconds)
 
 
 def _lowered(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
-    peer = _peer(shape, device, exact)
-    step = _peer_step(peer, _window(shape, device), torch.float16)
+    peer = peer_with(shape, device, exact)
+    step = _peer_step(peer, noise_window(shape, device), torch.float16)
     return _beside(shape, step, ours, seconds) | peer_errors(shape, peer, device)
 
 
@@ -235,8 +235,8 @@ def _compile_here(shape: Shape, device: torch.device, seconds: float) -> Figures
     warnings.simplefilter("ignore")
     settle_arithmetic()  # as in the process of all other rows
     torch._dynamo.config.recompile_limit = SHAPES_OF_THE_PEER
-    peer = torch.compile(_peer(shape, device, build(shape.config)))
-    step = _peer_step(peer, _window(shape, device), torch.float16)
+    peer = torch.compile(peer_with(shape, device, build(shape.config)))
+    step = _peer_step(peer, noise_window(shape, device), torch.float16)
     figures = _summary(shape, timed(step, runs_in(step, seconds)))
     breaks: Counter[str] = torch._dynamo.utils.counters["graph_break"]
     return figures | {"graph_breaks": float(len(breaks))}
@@ -274,7 +274,7 @@ def _peer_step(peer: Callable[[Tensor], Tensor], window: Tensor, dtype: torch.dt
 
 def peer_errors(shape: Shape, peer: nn.Module, device: torch.device) -> Figures:
     """Of its own FP16 autocast against its own float32, as `precision_errors` has ours."""
-    audio, part = _window(shape, device), slice(*shape.framing.contribution)
+    audio, part = noise_window(shape, device), slice(*shape.framing.contribution)
     with torch.inference_mode():
         exact, exact_sound = roformer_run(peer, shape.config, audio)
         with _lower(device, torch.float16):
