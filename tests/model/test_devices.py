@@ -19,9 +19,9 @@ from model.roformer import Roformer
 from model.separators import CausalSeparator
 from model.windowed import WindowedSeparator
 from tests.model.builders import noise, random_model, small
-from tests.model.test_windowed import FRAMING, FakeCuda, network_of, ours
+from tests.model.fake_gpu import CUDA, FakeCuda
+from tests.model.test_windowed import FRAMING, network_of, ours
 
-CUDA = torch.device("cuda")
 ADVICE = "CUDA kernel errors might be reported later.\nCompile with TORCH_USE_CUDA_DSA."
 OLD_DRIVER = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
 MISMATCH = "Error 803: system has unsupported display driver / cuda driver combination"
@@ -224,51 +224,31 @@ def test_too_little_memory_for_the_state_of_many_streams_is_one_line(monkeypatch
         CausalSeparator(model, streams=1000)
 
 
-class RecordedCuda(FakeCuda):
-    """A graph that, replayed, does the work again that was done while it was captured."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.work = lambda: None
-
-    def replay(self) -> None:
-        super().replay()
-        self.work()
-
-
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_causal_hop_is_captured_on_fixed_buffers_and_starts_from_silence(
-    monkeypatch: pytest.MonkeyPatch, streams: int
+    fake_gpu: FakeCuda, streams: int
 ) -> None:
-    """On what believes itself a GPU: warm-up and capture leave no trace, and a hop is one replay."""
-    cuda = RecordedCuda()
-
-    def replayed(work, device):
-        cuda.work = work
-        return live_hop_replayed(work, device, cuda)
-
-    live_hop_replayed = live_hop.replayed
-    monkeypatch.setattr(live_hop, "replayed", replayed)
-    monkeypatch.setattr(live_hop.LiveHop, "on_gpu", property(lambda hop: True))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: cuda.events.append("all"))
+    """Warm-up and capture leave no trace, and a hop is one replay."""
     model = random_model(small("studio"))
-    plain, captured = CausalSeparator(model, streams=streams), CausalSeparator(model, streams=streams)
+    plain = CausalSeparator(model, streams=streams)
+    captured = CausalSeparator(model, "cuda", streams=streams)
     captured.warm_up()
-    assert "capture" in cuda.events and cuda.events[-1] == "all", "the last reset is waited for"
+    events = fake_gpu.events
+    assert "in stream: capture" in events and events[-1] == "wait for all", "the last reset is waited for"
     shape = (2, captured.hop_frames) if streams == 1 else (streams, 2, captured.hop_frames)
     rng = np.random.default_rng(1)
     heard, expected = (np.zeros((*shape[:-2], 4, *shape[-2:]), np.float32) for _ in range(2))
     for hop in range(30):
         mixture = rng.normal(0, 0.1, shape).astype(np.float32)
-        del cuda.events[:]
+        del events[:]
         captured.separate(mixture, heard)
-        assert cuda.events == ["replay", "wait"]
+        assert (events[0], events[-1]) == ("in stream: replay", "wait")
         plain.separate(mixture, expected)
         np.testing.assert_allclose(heard, expected, rtol=0, atol=1e-5)
         if hop == 5:
             captured.reset(0)
             plain.reset(0)
-            assert cuda.events[-1] == "all"
+            assert events[-1] == "wait for all"
     captured.close()
     assert np.abs(heard).max() > 0.01
 

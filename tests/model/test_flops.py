@@ -14,7 +14,9 @@ from model.flops import mask_flops, window_flops
 from model.layers import ALL
 from model.roformer import build
 from model.window_framing import PROFILES
+from tests.model.builders import random_model
 from tests.model.test_roformer import GRID, SHORT
+from tests.model.test_windowed import ours
 
 FRAMES = 9
 
@@ -46,6 +48,22 @@ def test_a_window_is_counted_as_it_is_evaluated() -> None:
     network = build(config).eval()
     audio = torch.randn(1, config.channels, framing.window_frames)
     assert window_flops(config, framing) == counted(network.part, audio, *framing.contribution)
+
+
+def blocks_that_hear_the_past(start: int, end: int) -> int:
+    """FLOPs of the second and third block of ours that sees the whole window, for a part of the audio."""
+    first, third = (random_model(replace(ours().config, depth=depth, past_frames=3)) for depth in (1, 3))
+    audio = torch.randn(1, 2, 31 * 32)
+    return counted(third.part, audio, start, end) - counted(first.part, audio, start, end)
+
+
+def test_later_blocks_of_ours_work_only_on_what_a_part_of_the_window_hears() -> None:
+    """Of 32 spectral frames the part needs 6; every block after the first hears 2 more for each after it.
+
+    All are even, as the queries of banded attention go two by two.
+    """
+    whole, part = blocks_that_hear_the_past(0, 31 * 32), blocks_that_hear_the_past(20 * 32, 25 * 32)
+    assert part * (32 + 32) == whole * (6 + 2 + 6 + 4)
 
 
 @pytest.mark.parametrize(

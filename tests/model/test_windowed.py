@@ -15,12 +15,12 @@ from model.devices import DeviceError
 from model.layers import transformer_layer
 from model.precision import lower_products
 from model.regions import compile_layers
-from model.replay import WARM_UP_RUNS, replayed
 from model.roformer import Roformer, build
 from model.window_framing import WindowFraming, framing_for
 from model.windowed import WindowedSeparator
 from streaming.overlap_add import OverlapAdd
 from tests.model.builders import SMALL_LIVE, noise, random_model
+from tests.model.fake_gpu import FakeCuda
 from tests.model.test_roformer import GRID, SHORT
 
 FRAMING = WindowFraming(window_frames=768, hop_frames=96, look_ahead_frames=128, fade_frames=32)
@@ -285,40 +285,18 @@ def test_attention_on_a_gpu_has_a_fused_kernel_for_every_shape(architecture: str
         assert torch.isfinite(network.part(audio, 2000, 2200)).all()
 
 
-class FakeCuda:
-    """Remembers what a capture asks for; replaying does what was recorded."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.Stream = lambda device: self
-        self.CUDAGraph = lambda: self
-
-    def stream(self, _stream: object) -> "FakeCuda":
-        return self
-
-    def graph(self, _graph: object, **_how: object) -> "FakeCuda":
-        self.events.append("capture")
-        return self
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def replay(self) -> None:
-        self.events.append("replay")
-
-    def synchronize(self) -> None:
-        self.events.append("wait")
-
-
 def test_work_is_warmed_up_captured_once_and_only_replayed_afterwards() -> None:
     cuda = FakeCuda()
-    run = replayed(lambda: cuda.events.append("work"), torch.device("cpu"), cuda)
-    assert cuda.events == ["work"] * WARM_UP_RUNS + ["wait", "capture", "work", "replay", "wait"]
+    run = cuda.replayed(lambda: cuda.note("work"), torch.device("cpu"))
+    replay = ["in stream: replay", "in stream: work", "wait"]
+    captured = cuda.events.index("in stream: capture")
+    *warm_up, waited = cuda.events[:captured]
+    assert warm_up and set(warm_up) == {"in stream: work"} and waited == "wait"
+    assert cuda.events[captured + 1 :] == ["in stream: work", *replay]
     del cuda.events[:]
     run()
     run()
-    assert cuda.events == ["replay", "wait"] * 2
+    assert cuda.events == replay * 2
 
 
 def test_other_shapes_are_refused_with_the_remedy() -> None:
