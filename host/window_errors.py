@@ -20,15 +20,16 @@ MOST_DB = 150.0
 """Told of what is the same to the last digit of float32, too."""
 
 
-def _lowered(exact: Roformer, dtype: torch.dtype) -> Roformer:
+def lowered(exact: Roformer, dtype: torch.dtype = torch.float16) -> Roformer:
+    """A copy in lower precision."""
     network = copy.deepcopy(exact)
     lower_products(network, dtype)
     return network
 
 
 @torch.inference_mode()
-def precision_errors(exact: Roformer, framing: WindowFraming, audio: Tensor) -> Figures:
-    """Of masks of the same spectrum, and of what a hop gives out, in float16 and (`bf16_`) in bfloat16.
+def precision_errors(exact: Roformer, half: Roformer, framing: WindowFraming, audio: Tensor) -> Figures:
+    """Of masks of the same spectrum, and of what a hop gives out, in `half` and (`bf16_`) in bfloat16.
 
     `audio` [1, channels, window_frames]. Threads: one at a time.
     """
@@ -38,10 +39,8 @@ def precision_errors(exact: Roformer, framing: WindowFraming, audio: Tensor) -> 
         return network.mask(spectrum), network.part(audio, *framing.contribution)
 
     expected = told(exact)
-    half, coarse = (
-        errors(told(_lowered(exact, dtype)), expected) for dtype in (torch.float16, torch.bfloat16)
-    )
-    return half | {f"bf16_{name}": value for name, value in coarse.items()}
+    coarse = errors(told(lowered(exact, torch.bfloat16)), expected)
+    return errors(told(half), expected) | {f"bf16_{name}": value for name, value in coarse.items()}
 
 
 @torch.inference_mode()

@@ -32,7 +32,7 @@ from host.hop_times import (
 )
 from host.peers import ROFORMER, ROFORMER_VERSION, published_roformer, roformer_run
 from host.roofline import beside_roofline, peak, weight_bytes
-from host.window_errors import errors, live_errors, precision_errors
+from host.window_errors import errors, live_errors, lowered, precision_errors
 from model.compromise import Compromise
 from model.config import RoformerConfig
 from model.devices import usable
@@ -141,14 +141,15 @@ def live_figures(
     change: Callable[[Roformer], None] = lambda network: None,
     graphs: bool = True,
 ) -> Figures:
-    """Of the live separator, its network changed before it warms up; errors against `exact`, of the hop as it
-    runs and, in float16 and bfloat16, of a plain network."""
+    """Of the live separator, its network changed before it warms up, and its errors against `exact`. A CPU's
+    runs in float32: those of float16 are of a copy."""
     audio = noise_window(shape, device)
-    with _live(shape, device, exact, change, graphs) as (separator, lowered):
+    with _live(shape, device, exact, change, graphs) as (separator, network):
         figures = _hop_figures(separator, device, seconds)
         figures |= live_errors(separator, exact, shape.framing, audio)
-    figures |= _roofline(shape, lowered, device, figures["p50_ms"])
-    return figures | precision_errors(exact, shape.framing, audio)
+    figures |= _roofline(shape, network, device, figures["p50_ms"])
+    half = network if device.type == "cuda" else lowered(exact)
+    return figures | precision_errors(exact, half, shape.framing, audio)
 
 
 @contextmanager
@@ -161,14 +162,14 @@ def _live(
 ) -> Iterator[tuple[WindowedSeparator, Roformer]]:
     """A warm separator with these weights, and its network."""
     gc.collect()  # what rows before this one left in cycles would be freed, and slow a hop, meanwhile
-    lowered = copy.deepcopy(exact)
-    separator = WindowedSeparator(lowered, shape.framing, str(device), graphs=graphs, streams=shape.streams)
-    change(lowered)
+    network = copy.deepcopy(exact)
+    separator = WindowedSeparator(network, shape.framing, str(device), graphs=graphs, streams=shape.streams)
+    change(network)
     with closing(separator):
         with warnings.catch_warnings():
             warnings.simplefilter("error", Compromise)  # of another way than the one that is asked for
             separator.warm_up()
-        yield separator, lowered
+        yield separator, network
 
 
 def _hop_figures(separator: WindowedSeparator, device: torch.device, seconds: float) -> Figures:
@@ -219,7 +220,7 @@ def _exactly(shape: Shape, device: torch.device, exact: Roformer, ours: Step, se
     return _beside(shape, _peer_step(peer, noise_window(shape, device), torch.float32), ours, seconds)
 
 
-def _lowered(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
+def _autocast(shape: Shape, device: torch.device, exact: Roformer, ours: Step, seconds: float) -> Figures:
     peer = peer_with(shape, device, exact)
     step = _peer_step(peer, noise_window(shape, device), torch.float16)
     return _beside(shape, step, ours, seconds) | peer_errors(shape, peer, device)
@@ -242,7 +243,7 @@ def _compile_here(shape: Shape, device: torch.device, seconds: float) -> Figures
     return figures | {"graph_breaks": float(len(breaks))}
 
 
-WAYS = {"FP32 eager": _exactly, "FP16 autocast": _lowered, "FP16 autocast, torch.compile": _compiled}
+WAYS = {"FP32 eager": _exactly, "FP16 autocast": _autocast, "FP16 autocast, torch.compile": _compiled}
 
 
 def _beside(shape: Shape, step: Step, ours: Step, seconds: float) -> Figures:
