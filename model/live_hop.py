@@ -92,9 +92,7 @@ class LiveHop:
             del cause  # which would keep what the failed capture holds of a GPU
         if no_memory:
             raise torch.OutOfMemoryError(said)
-        raise DeviceError(
-            f"{self.device}: the work of a hop cannot be captured ({said}); take --graphs off"
-        )
+        raise DeviceError(f"{self.device}: the work of a hop cannot be captured ({said}); take --graphs off")
 
     def release(self) -> None:
         """Give the captured work back."""
