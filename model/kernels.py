@@ -58,7 +58,7 @@ _LN2_HIGH = np.float32(0.693359375)  # of few bits, so that a product with a who
 _LN2_LOW = np.float32(0.6931471805599453 - 0.693359375)
 _LOUDEST = np.float32(LOUDEST)
 _LEAST, _MOST = np.float32(-87.0), np.float32(87.0)
-_BIAS, _ABOVE_BIAS = np.int32(127), np.float32(127.5)
+_BIAS, _ABOVE_BIAS, _MANTISSA_BITS = np.int32(127), np.float32(127.5), np.int32(23)
 _F2, _F3, _F4, _F5, _F6, _F7 = (np.float32(1 / x) for x in (2, 6, 24, 120, 720, 5040))
 _P = np.float32(0.3275911)
 _A1, _A2, _A3, _A4, _A5 = (
@@ -194,11 +194,11 @@ def exponential(x: Any) -> Any:
     """e^x of a float32, from -87 to 87 and as there outside: 2^n e^r with |r| <= ln(2) / 2, and Taylor's
     series to r^7."""
     x = min(max(x, _LEAST), _MOST)
-    n = np.int32(x * _LOG2_E + _ABOVE_BIAS) - _BIAS  # rounds, since what is cut is above 0
-    whole = np.float32(n)
+    biased = np.int32(x * _LOG2_E + _ABOVE_BIAS)  # rounds n + 127, since what is cut is above 0
+    whole = np.float32(np.int32(biased - _BIAS))  # Numba's difference has 64 bits, which no vector can convert
     r = x - whole * _LN2_HIGH - whole * _LN2_LOW
     series = _F3 + r * (_F4 + r * (_F5 + r * (_F6 + r * _F7)))
-    return (_ONE + r * (_ONE + r * (_F2 + r * series))) * float_of_bits((n + _BIAS) << np.int32(23))
+    return (_ONE + r * (_ONE + r * (_F2 + r * series))) * float_of_bits(biased << _MANTISSA_BITS)
 
 
 @inlined
