@@ -14,7 +14,7 @@ from torch import Tensor
 from model.causal_layers import CausalBlock, LayerCache
 from model.causal_state import CausalState
 from model.causal_stream import CausalStream
-from model.kernels import add_overlap, analyse, separate
+from model.kernels import add_overlap, analyse, separate, together
 from model.packed import (
     Block,
     Floats,
@@ -88,7 +88,8 @@ class CompiledHop:
         )
         self.history, self.tail = (tensor.numpy() for tensor in stream.carried()[:2])
         columns, ring = self.network.blocks[0].in_time.bias.size, self.memory.slot_positions.size
-        self.scratch = scratch_for(config, columns, ring, pages.zeros)
+        scratch = scratch_for(config, columns, ring, pages.zeros)
+        self.arrays = together(self.network, self.memory, scratch)
         bins = config.n_fft // 2 + 1
         self.segment = pages.zeros((config.channels, config.n_fft))
         self.newest = pages.zeros((config.channels, bins), np.complex64)
@@ -105,6 +106,6 @@ class CompiledHop:
         """The same on arrays: writes `stems_out`."""
         analyse(self.history, mixture, self.analysis, self.segment)
         np.fft.rfft(self.segment, out=self.newest)  # which keeps its plans, as torch does not
-        separate(self.newest, self.network, self.memory, self.scratch, self.stems)
+        separate(self.newest, self.arrays, self.stems)
         np.fft.irfft(self.stems, n=self.config.n_fft, out=self.segments)
         add_overlap(self.segments, self.synthesis, self.tail, stems_out)

@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.experimental import structref
 from numba.extending import intrinsic
 
 from model.causal_layers import BandFeatures
@@ -195,7 +196,7 @@ def exponential(x: Any) -> Any:
     series to r^7."""
     x = min(max(x, _LEAST), _MOST)
     biased = np.int32(x * _LOG2_E + _ABOVE_BIAS)  # rounds n + 127, since what is cut is above 0
-    whole = np.float32(np.int32(biased - _BIAS))  # Numba's difference has 64 bits, which no vector can convert
+    whole = np.float32(np.int32(biased - _BIAS))  # Numba's difference has 64 bits: no vector converts those
     r = x - whole * _LN2_HIGH - whole * _LN2_LOW
     series = _F3 + r * (_F4 + r * (_F5 + r * (_F6 + r * _F7)))
     return (_ONE + r * (_ONE + r * (_F2 + r * series))) * float_of_bits(biased << _MANTISSA_BITS)
@@ -625,10 +626,33 @@ def through_layers(newest: Complexes, network: Network, memory: Memory, scratch:
     return scratch.asked if ahead else newest
 
 
+@structref.register
+class ArraysType(types.StructRef):
+    """Numba's type of `Arrays`."""
+
+
+class Arrays(structref.StructRefProxy):
+    """All that a hop works on, in one object. As tuples, Python would hand over a hundred arrays one by one,
+    each of them cold after a pause: a tenth of the hop."""
+
+    network: Network
+    memory: Memory
+    scratch: Scratch
+
+
+structref.define_proxy(Arrays, ArraysType, ["network", "memory", "scratch"])  # type: ignore[no-untyped-call]
+
+
 @kernel
-def separate(newest: Complexes, network: Network, memory: Memory, scratch: Scratch, stems: Complexes) -> None:
+def together(network: Network, memory: Memory, scratch: Scratch) -> Arrays:
+    return Arrays(network, memory, scratch)  # type: ignore[no-untyped-call]
+
+
+@kernel
+def separate(newest: Complexes, arrays: Arrays, stems: Complexes) -> None:
     """`CausalBSRoformer.advance` by one frame [channels, bins]: stems [stems, channels, bins]."""
-    spectrum = through_layers(newest, network, memory, scratch)
+    network, scratch = arrays.network, arrays.scratch
+    spectrum = through_layers(newest, network, arrays.memory, scratch)
     masks, sums = scratch.masks, scratch.sums
     judge(scratch.x, network.bands, network.masking, scratch.normed, scratch.hidden, masks)
     share_out(masks.reshape((len(masks), sums.size)), sums)
