@@ -5,7 +5,6 @@ each against its own float32: masks of the same spectrum, and what a hop gives o
 of their rms and 1.2 times the package's error, output 55 dB.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ from host.machine import machine
 from host.window_errors import lowered, precision_errors
 from host.window_times import PEER, SHAPES, Shape, noise_window, peer_errors, peer_with, random_network
 from model.config import RoformerConfig
-from model.training.arguments import tell
+from model.training.arguments import OneLineParser, tell
 from model.window_framing import PROFILES
 
 MIDDLE = Shape("BS 128/6, 2 s", RoformerConfig(128, 6, stft_hop_frames=441), PROFILES["gpu"])
@@ -35,7 +34,7 @@ def rows(shape: Shape) -> Iterator[Row]:
 
 @guarded
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(prog="python -m benchmarks.half_precision", description=__doc__)
     parser.add_argument(
         "--shape", choices=CHOICES, action="append", help="repeatable; all by default, which takes an hour"
     )

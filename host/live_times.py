@@ -40,20 +40,20 @@ def callback_rows(seconds: float) -> Iterator[Row]:
 def builtin_rows(name: str, seconds: float) -> Iterator[Row]:
     """A profile's hops on one core, back to back and one every hop duration; HS-TasNet beside the default."""
     group = f"built-in {name}, one core"
-    with one_thread(), _builtin(name, "cpu") as separator:
+    network = _network(name)
+    with one_thread(), _warm(network, "cpu") as separator:
         figures = separator_figures(separator, seconds, paced=False)
-        yield Row(group, "stembridge", figures | _roofline(name, separator, figures["p50_ms"]))
+        yield Row(group, "stembridge", figures | _roofline(network, separator, figures["p50_ms"]))
         if name == DEFAULT_PROFILE:
             yield hs_tasnet_row(group, seconds)
         yield Row(f"{group}, paced", "stembridge", separator_figures(separator, seconds, paced=True))
 
 
 @contextmanager
-def _builtin(name: str, device: str, streams: int = 1) -> Iterator[CausalSeparator]:
-    """Warm."""
+def _warm(network: CausalBSRoformer, device: str, streams: int = 1) -> Iterator[CausalSeparator]:
     from model.separators import CausalSeparator
 
-    separator = CausalSeparator(_network(name), device, streams=streams)
+    separator = CausalSeparator(network, device, streams=streams)
     with closing(separator):
         separator.warm_up()
         yield separator
@@ -68,7 +68,7 @@ def _network(name: str) -> CausalBSRoformer:
     return network
 
 
-def _roofline(name: str, separator: CausalSeparator, p50_ms: float) -> Figures:
+def _roofline(network: CausalBSRoformer, separator: CausalSeparator, p50_ms: float) -> Figures:
     """Work of a hop as the plain stream does it; its bytes are weights, as small as they are
     kept, and everything carried."""
     import torch
@@ -78,12 +78,12 @@ def _roofline(name: str, separator: CausalSeparator, p50_ms: float) -> Figures:
     from model.causal_stream import CausalStream
     from model.precision import as_small_as_exact
 
-    stream, streams = CausalStream(_network(name).eval()), separator.streams
-    hop = torch.zeros(PEER_CHANNELS, separator.hop_frames)
+    stream, streams = CausalStream(network), separator.streams
+    hop = torch.zeros(PEER_CHANNELS, separator.hop_frames, device=separator.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         stream.process(hop)
     flops = streams * counter.get_total_flops()
-    read = sum(as_small_as_exact(weight).nbytes for weight in stream.model.parameters())
+    read = sum(as_small_as_exact(weight).nbytes for weight in network.parameters())
     read += streams * sum(tensor.nbytes for tensor in stream.carried())
     best = peak(separator.device, torch.float32)
     return {"gflop": flops / 1e9} | beside_roofline(best, flops, read, p50_ms)
@@ -130,9 +130,10 @@ def stream_rows(seconds: float) -> Iterator[Row]:
     with one_thread():
         for streams in (1, GPU_STREAMS):
             group = f"built-in {DEFAULT_PROFILE} on the GPU, streams: {streams}"
-            with _builtin(DEFAULT_PROFILE, "cuda", streams) as separator:
+            network = _network(DEFAULT_PROFILE)
+            with _warm(network, "cuda", streams) as separator:
                 figures = separator_figures(separator, seconds, paced=False)
-                figures |= _roofline(DEFAULT_PROFILE, separator, figures["p50_ms"])
+                figures |= _roofline(network, separator, figures["p50_ms"])
             yield Row(group, "stembridge", figures)
 
 

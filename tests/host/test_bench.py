@@ -123,10 +123,9 @@ def test_a_builtin_hop_reads_its_weights_and_what_every_stream_carries(
     network = random_model(small("live"))
     carried = sum(tensor.nbytes for tensor in CausalStream(network).carried())
     kept = sum(as_small_as_exact(weight).nbytes for weight in network.parameters())
-    monkeypatch.setattr(live_times, "_network", lambda name: network)
     monkeypatch.setattr(roofline, "peak", lambda device, dtype: Peak(1e99, 1.0))
     separators = [CausalSeparator(network, streams=streams) for streams in (1, 6)]
-    one, six = (live_times._roofline("live", separator, 2.0) for separator in separators)
+    one, six = (live_times._roofline(network, separator, 2.0) for separator in separators)
     assert one["roofline_ms"] == pytest.approx(1e3 * (kept + carried))
     assert six["roofline_ms"] == pytest.approx(1e3 * (kept + 6 * carried))
     assert six["gflop"] == pytest.approx(6 * one["gflop"])
